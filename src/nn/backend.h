@@ -1,0 +1,154 @@
+/* backend.h - the table of layer functions that a backend provides; internal to the library.
+ *
+ * The network (graph.c, unet.c, block.c) moves tensors and calls this table; it never touches elements, and
+ * the layout of an activation is the backend's own business:
+ *   reference            f64, plain NCHW without halo                                    (src/reference/)
+ *   portable|avx2|avx512 f32, nChw16c: [N][ceil(C/16)][H+2*halo][W+2*halo][16], halo and
+ *                        pad channels always zero, so that convolutions need no border code  (src/nn/ over simd/)
+ *
+ * Contract of every layer function:
+ *   - it writes the whole of its outputs, halo and pad channels (zeros) included;
+ *   - outputs never overlap inputs, unless its comment allows it;
+ *   - the result for a sample does not depend on n, on exec->threads or on the ISA (CONTRACT.md, P1);
+ *   - it cannot fail: all memory is given (scratch comes from the *_scratch queries).
+ */
+#ifndef FDM_NN_BACKEND_H
+#define FDM_NN_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "fdm/tensor.h"
+
+struct fdm_kernels;      /* simd/kernel_table.h */
+struct fdm_conv_kernels; /* simd/conv.h */
+
+/* A batch of feature maps, (N, C, H, W). */
+struct fdm_map {
+    int n, c, h, w;
+    int halo;   /* zero border kept around every plane (f32 backends); 0 for the reference */
+    void *data; /* 64-byte aligned */
+};
+
+/* A batch of feature vectors, (N, C), row-major without padding, elements of the backend's type. */
+struct fdm_vec {
+    int n, c;
+    void *data;
+};
+
+/* How and with what to run. */
+struct fdm_exec {
+    int threads;                       /* >= 1 */
+    const struct fdm_kernels *kernels; /* NULL for the reference */
+    const struct fdm_conv_kernels *conv; /* NULL for the reference */
+    void *scratch;                     /* 64-byte aligned, as large as the largest *_scratch answer */
+    size_t scratch_bytes;
+};
+
+/* What follows a convolution or a resampling:  raw = acc + bias;  out = (raw + residual) * scale.
+ * Two roundings, never an FMA, so that tracing (raw != NULL) changes no bits. */
+struct fdm_epilogue {
+    const struct fdm_map *residual; /* or NULL: nothing added.  Same shape as out, any halo. */
+    double scale;                   /* 1 for none; rounded to f32 by the f32 backends */
+    struct fdm_map *raw;            /* or NULL; else also receives the value before residual and scale */
+};
+
+/* Cross-correlation with zero padding: out[n,o,y,x] = sum_{i,ky,kx} w[o,i,ky,kx] in[n,i,y+ky-pad,x+kx-pad] + bias[o]. */
+struct fdm_conv2d_args {
+    int k;              /* kernel size, odd: 1 or 3 */
+    int pad;            /* zero padding; out.h = in.h + 2*pad - k + 1.  in.halo >= pad for the f32 backends */
+    const void *weight; /* as packed by conv2d_pack */
+    struct fdm_epilogue epilogue;
+};
+
+/* Depthwise resampling by 2 with the filter F (len x len), SPEC 3:
+ *   down: out[y,x] = sum F[i,j] in[2y+i-pad, 2x+j-pad],         out.h = (in.h + 2*pad - len)/2 + 1
+ *   up:   out[y,x] = sum over (i,j) with 2*iy - pad + i = y, 2*ix - pad + j = x of  4*F[i,j] in[iy,ix]
+ *         (transposed convolution),                              out.h = (in.h-1)*2 - 2*pad + len
+ * Reads beyond the input are zero whatever in.halo is. */
+struct fdm_resample_args {
+    bool up;
+    int pad, len;        /* len <= FDM_MAX_FILTER */
+    const float *filter; /* [len][len], the module's resample_filter buffer (without the factor 4) */
+    const float *bias;   /* [C] or NULL (the fused variant adds the convolution's bias here) */
+    struct fdm_epilogue epilogue;
+};
+enum { FDM_MAX_FILTER = 16 };
+
+/* y = silu?( (x + add - mean) / sqrt(var + eps) * weight + bias ), statistics per sample and group of
+ * adjacent channels, biased variance, eps = 1e-6.  Groups = min(32, C/4) (SPEC 3). */
+struct fdm_groupnorm_args {
+    int groups;
+    double eps;
+    const struct fdm_vec *add; /* (N, C) added to x before normalising, or NULL */
+    const void *param;         /* as packed by groupnorm_pack */
+    bool silu;
+    struct fdm_map *raw; /* or NULL; else also receives the value before SiLU (may have another halo than out) */
+};
+
+/* raw = W (in * in_scale) + bias;  out = raw + residual, then SiLU if asked (never both in this network). */
+struct fdm_linear_args {
+    const void *weight;             /* as packed by linear_pack */
+    double in_scale;                /* 1 for none; map_label uses sqrt(label_dim) */
+    const struct fdm_vec *residual; /* or NULL */
+    bool silu;
+    struct fdm_vec *raw; /* or NULL */
+};
+
+struct fdm_backend {
+    const char *name;
+    fdm_dtype dtype; /* FDM_F32 or FDM_F64: the element type of maps and vectors */
+
+    /* bytes of a map (n, c, h, w, halo); of a vector (n, c). */
+    size_t (*map_bytes)(int n, int c, int h, int w, int halo);
+    /* scratch that a call needs, in bytes, for any exec with that many threads */
+    size_t (*attention_scratch)(int n, int c, int h, int w, int threads);
+
+    /* Packing, once per model, from f32 row-major tensors.  bias may be NULL (then zero). */
+    size_t (*conv2d_packed_bytes)(int out_channels, int in_channels, int k);
+    void (*conv2d_pack)(const struct fdm_exec *, void *packed, const float *weight, const float *bias,
+                        int out_channels, int in_channels, int k);
+    size_t (*linear_packed_bytes)(int out_features, int in_features);
+    void (*linear_pack)(const struct fdm_exec *, void *packed, const float *weight, const float *bias,
+                        int out_features, int in_features);
+    size_t (*groupnorm_packed_bytes)(int channels);
+    void (*groupnorm_pack)(const struct fdm_exec *, void *packed, const float *weight, const float *bias,
+                           int channels);
+    /* Frequencies of the noise embedding, K/2 of them: fourier = the f32 buffer map_noise.freqs, or NULL for
+     * positional (10000^(-i/(K/2-1))); rounded as the published program rounds them (f32 backends). */
+    size_t (*freqs_packed_bytes)(int half);
+    void (*freqs_pack)(void *packed, const float *fourier, int half);
+
+    /* To and from plain NCHW doubles (f32 backends round; their values convert back exactly). */
+    void (*map_import)(const struct fdm_exec *, struct fdm_map *out, const double *nchw);
+    void (*map_export)(const struct fdm_exec *, double *nchw, const struct fdm_map *in);
+    void (*vec_import)(struct fdm_vec *out, const double *rows);
+    void (*vec_export)(double *rows, const struct fdm_vec *in);
+
+    /* out (N, K) = [cos a, sin a], a[j] = c_noise[n] * freqs[j]: the output of module map_noise. */
+    void (*noise_embedding)(const struct fdm_exec *, struct fdm_vec *out, const double *c_noise, const void *freqs);
+    /* out = in with its two halves exchanged: [sin, cos]. */
+    void (*swap_halves)(const struct fdm_exec *, struct fdm_vec *out, const struct fdm_vec *in);
+    void (*linear)(const struct fdm_exec *, struct fdm_vec *out, const struct fdm_vec *in,
+                   const struct fdm_linear_args *);
+    void (*conv2d)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *in,
+                   const struct fdm_conv2d_args *);
+    void (*resample)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *in,
+                     const struct fdm_resample_args *);
+    void (*groupnorm)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *in,
+                      const struct fdm_groupnorm_args *);
+    /* One head over all C channels; qkv (N, 3C, H, W), channel 3j+{0,1,2} is {q,k,v} of channel j:
+     * w = softmax_k(q^T (k/sqrt(C))), out = w v, out (N, C, H, W). */
+    void (*attention)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *qkv);
+    /* out = channels of a, then of b. */
+    void (*concat)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b);
+    /* out = (a + b) * scale; b may be NULL (a copy that changes the halo, times scale). */
+    void (*add)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
+                double scale);
+};
+
+/* The f64 oracle (src/reference/), and the f32 table (src/nn/backend_f32.c), which serves all three ISAs. */
+const struct fdm_backend *fdm_backend_reference(void);
+const struct fdm_backend *fdm_backend_f32(void);
+
+#endif
