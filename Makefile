@@ -46,7 +46,7 @@ LIB_DIRS := base process precond nn reference random train sample io verify
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
 CLI_SRC  := $(wildcard src/cli/*.c)
 # simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
-SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c)
+SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c simd/conv_dispatch.c)
 SIMD_PER  := $(foreach i,portable avx2 avx512,$(wildcard simd/*_$(i).c))
 SIMD_ALL  := $(filter-out $(SIMD_ONCE) $(SIMD_PER),$(wildcard simd/*.c))
 
