@@ -15,13 +15,18 @@ static void tile(float *acc_out, const float *x, const ptrdiff_t *pixel, const s
     FDM_UNROLL
     for (int p = 0; p < FDM_CONV_TILE; p++) acc[p][0] = acc[p][1] = _mm256_setzero_ps();
     for (int s = 0; s < c->segments; s++) {
-        const float *xs = x + c->x_segment[s];
+        const float *xp[FDM_CONV_TILE];
+        FDM_UNROLL
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            xp[p] = x + c->x_segment[s] + pixel[p];
+            FDM_OPAQUE(xp[p]);
+        }
         FDM_UNROLL
         for (int i = 0; i < CONV_L; i++, w += CONV_L) {
             __m256 low = _mm256_load_ps(w), high = _mm256_load_ps(w + 8);
             FDM_UNROLL
             for (int p = 0; p < FDM_CONV_TILE; p++) {
-                __m256 xi = _mm256_set1_ps(xs[pixel[p] + i]);
+                __m256 xi = _mm256_set1_ps(xp[p][i]);
                 acc[p][0] = _mm256_fmadd_ps(low, xi, acc[p][0]);
                 acc[p][1] = _mm256_fmadd_ps(high, xi, acc[p][1]);
             }

@@ -19,7 +19,12 @@ FDM_INLINE void tile(float *acc_out, const float *x, const ptrdiff_t *pixel, con
         for (int v = 0; v < V; v++) acc[p][v] = _mm512_setzero_ps();
     }
     for (int s = 0; s < c->segments; s++) {
-        const float *xs = x + c->x_segment[s];
+        const float *xp[FDM_CONV_TILE];
+        FDM_UNROLL
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            xp[p] = x + c->x_segment[s] + pixel[p];
+            FDM_OPAQUE(xp[p]);
+        }
         FDM_UNROLL
         for (int i = 0; i < CONV_L; i++, w += V * CONV_L) {
             __m512 wv[FDM_CONV_MAX_VECTORS];
@@ -27,7 +32,7 @@ FDM_INLINE void tile(float *acc_out, const float *x, const ptrdiff_t *pixel, con
             for (int v = 0; v < V; v++) wv[v] = _mm512_load_ps(w + v * CONV_L);
             FDM_UNROLL
             for (int p = 0; p < FDM_CONV_TILE; p++) {
-                __m512 xi = _mm512_set1_ps(xs[pixel[p] + i]);
+                __m512 xi = _mm512_set1_ps(xp[p][i]);
                 FDM_UNROLL
                 for (int v = 0; v < V; v++) acc[p][v] = _mm512_fmadd_ps(wv[v], xi, acc[p][v]);
             }

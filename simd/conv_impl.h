@@ -15,6 +15,10 @@
 #endif
 #define FDM_INLINE static inline __attribute__((always_inline))
 
+/* Makes the compiler forget how a pointer was computed, so that it keeps the tile's pointers in registers and reaches
+ * the 16 inputs of a segment with constant displacements, instead of hoisting 16 x 8 sums into memory. */
+#define FDM_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
 enum { CONV_L = FDM_CONV_LANES };
 
 /* Computes the chains of one tile into acc[FDM_CONV_TILE][vectors][16]; pixel has FDM_CONV_TILE entries. */

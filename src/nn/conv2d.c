@@ -68,7 +68,7 @@ struct conv_call {
     const struct fdm_map *in;
     struct fdm_map *out;
     const struct fdm_conv2d_args *args;
-    ptrdiff_t segments[FDM_CONV_CHAIN_SEGMENTS > MAX_TAPS ? FDM_CONV_CHAIN_SEGMENTS : MAX_TAPS];
+    ptrdiff_t segments[MAX_TAPS]; /* or, without taps, the blocks of a chain */
     int taps, blocks, vectors, groups;
     int chain_blocks; /* blocks of 16 input channels in a chain */
     size_t pixels;    /* N*H*W */
@@ -147,21 +147,6 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     }
 }
 
-/* Zeroes the border around plane `index` (over samples and channel blocks). */
-static void zero_halo(const struct fdm_map *m, ptrdiff_t index) {
-    float *plane = (float *)m->data + index * fdm_f32_plane(m);
-    const ptrdiff_t row = fdm_f32_row(m), side = (ptrdiff_t)m->halo * LANES;
-    const size_t rows = (size_t)(m->halo * row) * sizeof(float);
-    if (m->halo == 0) return;
-    memset(plane, 0, rows);
-    memset(plane + (m->h + m->halo) * row, 0, rows);
-    for (int y = 0; y < m->h; y++) {
-        float *line = plane + (y + m->halo) * row;
-        memset(line, 0, (size_t)side * sizeof(float));
-        memset(line + row - side, 0, (size_t)side * sizeof(float));
-    }
-}
-
 /* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles. */
 static int choose_strip(const struct conv_call *call, int threads) {
     int tile = call->kernels->tile;
@@ -188,8 +173,8 @@ void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const stru
     {
 #pragma omp for schedule(static) nowait
         for (ptrdiff_t p = 0; p < planes; p++) {
-            zero_halo(out, p);
-            if (raw) zero_halo(raw, p);
+            fdm_f32_zero_halo(out, p);
+            if (raw) fdm_f32_zero_halo(raw, p);
         }
 #pragma omp for schedule(dynamic)
         for (ptrdiff_t unit = 0; unit < strips * call.groups; unit++) {
