@@ -19,7 +19,7 @@ CHECK_LIBS   := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
 
 # Optional: BLIS gives the reference backend a fast dgemm.
 BLIS_DIRS := $(wildcard /usr/include/*/blis-openmp /usr/include/*/blis-pthread /usr/include/blis /usr/local/include/blis)
-BLIS_CFLAGS := $(addprefix -I,$(firstword $(BLIS_DIRS)))
+BLIS_CFLAGS := $(addprefix -isystem ,$(firstword $(BLIS_DIRS)))
 HAVE_BLIS := $(shell printf '\043include <cblas.h>\nint main(void){cblas_dgemm(CblasRowMajor,CblasNoTrans,CblasNoTrans,0,0,0,0,0,1,0,1,0,0,1);return 0;}' | $(CC) $(BLIS_CFLAGS) -x c - -o /dev/null -lblis 2>/dev/null && echo 1)
 ifeq ($(HAVE_BLIS),1)
 BLIS_CFLAGS += -DFDM_HAVE_BLIS
