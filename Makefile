@@ -19,7 +19,7 @@ CHECK_LIBS   := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
 
 # Optional: BLIS gives the reference backend a fast dgemm.
 BLIS_DIRS := $(wildcard /usr/include/*/blis-openmp /usr/include/*/blis-pthread /usr/include/blis /usr/local/include/blis)
-BLIS_CFLAGS := $(addprefix -I,$(firstword $(BLIS_DIRS)))
+BLIS_CFLAGS := $(addprefix -isystem ,$(firstword $(BLIS_DIRS)))
 HAVE_BLIS := $(shell printf '\043include <cblas.h>\nint main(void){cblas_dgemm(CblasRowMajor,CblasNoTrans,CblasNoTrans,0,0,0,0,0,1,0,1,0,0,1);return 0;}' | $(CC) $(BLIS_CFLAGS) -x c - -o /dev/null -lblis 2>/dev/null && echo 1)
 ifeq ($(HAVE_BLIS),1)
 BLIS_CFLAGS += -DFDM_HAVE_BLIS
@@ -46,7 +46,7 @@ LIB_DIRS := base process precond nn reference random train sample io verify
 LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
 CLI_SRC  := $(wildcard src/cli/*.c)
 # simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
-SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c)
+SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c simd/conv_dispatch.c)
 SIMD_PER  := $(foreach i,portable avx2 avx512,$(wildcard simd/*_$(i).c))
 SIMD_ALL  := $(filter-out $(SIMD_ONCE) $(SIMD_PER),$(wildcard simd/*.c))
 
