@@ -1,11 +1,18 @@
 /* backend_f32.c - the table of f32 layer functions; the instruction set comes with each call (exec->kernels, conv). */
 #include "nn/f32_layers.h"
 
+/* The direct convolution works in its output. */
+static size_t conv2d_scratch(int n, int in_channels, int out_channels, int k, int out_h, int out_w, int threads) {
+    (void)n, (void)in_channels, (void)out_channels, (void)k, (void)out_h, (void)out_w, (void)threads;
+    return 0;
+}
+
 const struct fdm_backend *fdm_backend_f32(void) {
     static const struct fdm_backend table = {
         .name = "f32",
         .dtype = FDM_F32,
         .map_bytes = fdm_f32_map_bytes,
+        .conv2d_scratch = conv2d_scratch,
         .attention_scratch = fdm_f32_attention_scratch,
         .conv2d_packed_bytes = fdm_f32_conv2d_packed_bytes,
         .conv2d_pack = fdm_f32_conv2d_pack,
