@@ -11,6 +11,7 @@
 
 #include "fdm/precond.h"
 #include "fdm/status.h"
+#include "fdm/tensor.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -52,6 +53,18 @@ FDM_API fdm_status fdm_config_init(fdm_config *config, fdm_precond_kind kind, fd
  * Errors: FDM_BAD_INPUT naming the key, its value and what is accepted. */
 FDM_API fdm_status fdm_config_parse(fdm_config *config, const char *json, size_t bytes, const char *class_name,
                                     const char *where, fdm_error *err);
+
+/* The configuration of a model file: metadata key `config`, or `init_kwargs` with `class_name` as in tensors taken
+ * from a published snapshot.  Errors as fdm_config_parse, and FDM_BAD_INPUT if the set is no model. */
+FDM_API fdm_status fdm_config_from_tensors(fdm_config *config, const fdm_tensors *set, const char *where,
+                                           fdm_error *err);
+
+/* Size of the network: parameters (buffers excluded), modules that have any, and floating-point operations of one
+ * forward pass for one image (2 per multiply-add; convolutions, linear layers and attention). */
+typedef struct fdm_config_size {
+    int64_t parameters, modules, flops;
+} fdm_config_size;
+FDM_API fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, fdm_error *err);
 
 /* Whether such a network can exist: every level divides the resolution, every channel count its groups,
  * sizes within limits (R <= 4096, channels <= 65536). */

@@ -77,13 +77,6 @@ typedef struct fdm_network_args {
 FDM_API fdm_status fdm_network_forward(fdm_denoiser *denoiser, double *F, const fdm_network_args *args,
                                        fdm_error *err);
 
-/* Parameters (buffers excluded), and floating-point operations of one forward pass for one image (2 per
- * multiply-add; convolutions, linear layers and attention). */
-typedef struct fdm_model_stats {
-    int64_t parameters, flops, modules;
-} fdm_model_stats;
-FDM_API void fdm_denoiser_stats(const fdm_denoiser *denoiser, fdm_model_stats *stats);
-
 #ifdef __cplusplus
 }
 #endif

@@ -210,7 +210,40 @@ done:
     return r.status;
 }
 
-/* --- what can exist --- */
+fdm_status fdm_config_from_tensors(fdm_config *config, const fdm_tensors *set, const char *where, fdm_error *err) {
+    const char *json = fdm_tensors_meta(set, "config");
+    if (!json) json = fdm_tensors_meta(set, "init_kwargs");
+    if (!json) return fdm_fail(err, FDM_BAD_INPUT, "%s: not a model file: its metadata has no \"config\"", where);
+    return fdm_config_parse(config, json, strlen(json), fdm_tensors_meta(set, "class_name"), where, err);
+}
+
+/* --- what can exist, and how large it is --- */
+
+fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, fdm_error *err) {
+    struct fdm_graph g;
+    *size = (fdm_config_size){0};
+    if (!fdm_unet_build(&g, config)) return fdm_fail_oom(err, "network graph", 0);
+    for (int i = 0; i < g.module_count; i++) {
+        const struct fdm_module *m = &g.modules[i];
+        int64_t weights = 0; /* per output */
+        if (m->kind == FDM_MODULE_LINEAR) weights = m->in;
+        if (m->kind == FDM_MODULE_CONV2D) weights = (int64_t)m->in * m->k * m->k;
+        if (m->kind == FDM_MODULE_GROUPNORM) weights = 1;
+        size->parameters += m->out * (weights + m->bias);
+        size->modules++;
+    }
+    for (int i = 0; i < g.step_count; i++) {
+        const struct fdm_step *s = &g.steps[i];
+        const struct fdm_value *v = &g.values[s->out];
+        const struct fdm_module *m = s->module >= 0 ? &g.modules[s->module] : NULL;
+        const int64_t pixels = (int64_t)v->h * v->w;
+        if (s->op == FDM_OP_CONV2D) size->flops += 2 * pixels * m->out * m->in * m->k * m->k;
+        if (s->op == FDM_OP_LINEAR) size->flops += 2 * (int64_t)m->out * m->in;
+        if (s->op == FDM_OP_ATTENTION) size->flops += 4 * pixels * pixels * v->c;
+    }
+    fdm_graph_free(&g);
+    return FDM_OK;
+}
 
 /* Every GroupNorm of the network, over concatenations too, must divide into its groups. */
 static fdm_status check_groups(const fdm_config *c, const char *where, fdm_error *err) {

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/base.h"
 #include "fdm/safetensors.h"
@@ -70,22 +69,13 @@ fdm_status fdm_denoiser_create(fdm_denoiser **denoiser, const fdm_config *config
     return status;
 }
 
-/* Model files carry `config`; the published snapshots' own tensors carry init_kwargs and class_name. */
-static fdm_status parse_model_config(fdm_config *config, const fdm_tensors *set, const char *path, fdm_error *err) {
-    const char *json = fdm_tensors_meta(set, "config");
-    if (!json) json = fdm_tensors_meta(set, "init_kwargs");
-    if (!json)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: not a model file: its metadata has no \"config\"", path);
-    return fdm_config_parse(config, json, strlen(json), fdm_tensors_meta(set, "class_name"), path, err);
-}
-
 fdm_status fdm_denoiser_load(fdm_denoiser **denoiser, const char *path, const fdm_run_options *options,
                              fdm_error *err) {
     fdm_tensors set = {0};
     fdm_config config;
     *denoiser = NULL;
     fdm_status status = fdm_safetensors_read(&set, path, err);
-    if (status == FDM_OK) status = parse_model_config(&config, &set, path, err);
+    if (status == FDM_OK) status = fdm_config_from_tensors(&config, &set, path, err);
     if (status == FDM_OK) status = fdm_denoiser_create(denoiser, &config, &set, path, options, err);
     fdm_tensors_free(&set);
     return status;
@@ -112,27 +102,6 @@ void fdm_denoiser_free(fdm_denoiser **denoiser) {
 const fdm_config *fdm_denoiser_config(const fdm_denoiser *denoiser) { return &denoiser->config; }
 const char *fdm_denoiser_backend_name(const fdm_denoiser *denoiser) { return denoiser->backend_name; }
 fdm_dtype fdm_denoiser_dtype(const fdm_denoiser *denoiser) { return denoiser->backend->dtype; }
-
-void fdm_denoiser_stats(const fdm_denoiser *denoiser, fdm_model_stats *stats) {
-    const struct fdm_graph *g = &denoiser->graph;
-    *stats = (fdm_model_stats){.modules = g->module_count};
-    for (int i = 0; i < g->module_count; i++) {
-        const struct fdm_module *m = &g->modules[i];
-        const int64_t out = m->out, weights = m->kind == FDM_MODULE_LINEAR   ? (int64_t)m->in
-                                            : m->kind == FDM_MODULE_CONV2D ? (int64_t)m->in * m->k * m->k
-                                                                           : (int64_t)(m->kind == FDM_MODULE_GROUPNORM);
-        stats->parameters += out * (weights + m->bias);
-    }
-    for (int i = 0; i < g->step_count; i++) {
-        const struct fdm_step *s = &g->steps[i];
-        const struct fdm_value *v = &g->values[s->out];
-        const struct fdm_module *m = s->module >= 0 ? &g->modules[s->module] : NULL;
-        const int64_t pixels = (int64_t)v->h * v->w;
-        if (s->op == FDM_OP_CONV2D) stats->flops += 2 * pixels * m->out * m->in * m->k * m->k;
-        if (s->op == FDM_OP_LINEAR) stats->flops += 2 * (int64_t)m->out * m->in;
-        if (s->op == FDM_OP_ATTENTION) stats->flops += 4 * pixels * pixels * v->c;
-    }
-}
 
 /* --- running --- */
 
