@@ -110,6 +110,7 @@ START_TEST(config_errors) {
         {EDM ",\"resample_filter\":[]}", "resample_filter"},
         {EDM ",\"resample_filter\":[1,-1]}", "resample_filter"},
         {EDM ",\"resample_filter\":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}", "resample_filter"},
+        {EDM ",\"resample_filter\":[1,2,1]}", "must be even"},
         {EDM ",\"dropout\":1.5}", "dropout"},
         {EDM ",\"sigma_data\":-1}", "sigma_data"},
         {EDM ",\"model_channels\":\"\xff\xfe\"}", "JSON"},
