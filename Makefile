@@ -1,92 +1,273 @@
 # fdm - the CPU ground truth of the Fast Diffusion Model.  `make help` lists the targets.
 .DELETE_ON_ERROR:
+.SUFFIXES:
 .DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
 
-CC      ?= gcc
-BUILD   ?= build
-PREFIX  ?= /usr/local
-OPT     ?= -O2
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+LIBDIR   ?= $(PREFIX)/lib
+OPT      ?= -O2
 SANITIZE ?=
-WERROR  ?= -Werror
+WERROR   ?= -Werror
+Q        := $(if $(V),,@)
+
+VERSION := $(shell sed -n 's/^\#define FDM_VERSION "\([0-9.]*\)".*/\1/p' include/fdm/version.h)
+SONAME  := libfdm.so.$(firstword $(subst ., ,$(VERSION)))
+
+# ---- What to build -------------------------------------------------------------------------------------------
+ISAS     := portable avx2 avx512
+LIB_DIRS := base process precond nn reference random train sample io verify
+LIB_SRC  := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
+CLI_SRC  := $(sort $(wildcard src/cli/*.c))
+# simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
+SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c simd/*_dispatch.c)
+SIMD_PER  := $(foreach i,$(ISAS),$(wildcard simd/*_$(i).c))
+SIMD_ALL  := $(filter-out $(SIMD_ONCE) $(SIMD_PER),$(wildcard simd/*.c))
+
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(SIMD_ONCE:%.c=$(BUILD)/%.o) \
+            $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/%.$(i).o,$(filter %_$(i).c,$(SIMD_PER)) $(SIMD_ALL)))
+CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
+TEST_SRC := $(sort $(wildcard tests/test_*.c))
+TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
+TEST_HELP_SRC := $(filter-out $(TEST_SRC) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
+TEST_HELP_OBJ := $(TEST_HELP_SRC:%.c=$(BUILD)/%.o)
+
+# ---- What this machine has -----------------------------------------------------------------------------------
+# Goals that compile nothing themselves need none of it: `make test` on a bare machine first installs compilers.
+PLAIN_GOALS := help clean demo test deps sanitize uninstall format-check
+ifneq ($(filter-out $(PLAIN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PKG_CONFIG ?= pkg-config
-WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wpointer-arith
+CC_VERSION := $(shell $(CC) --version 2>/dev/null | head -n 1)
+ifeq ($(CC_VERSION),)
+$(error no compiler: $(CC) does not run. On Debian or Ubuntu: apt install gcc libc6-dev)
+endif
+ifeq ($(shell command -v $(PKG_CONFIG)),)
+$(error $(PKG_CONFIG) is missing. On Debian or Ubuntu: apt install pkg-config)
+endif
+have = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && $(PKG_CONFIG) --modversion $(1))
+# $(call require,pkg-config name,Debian package,what for)
+require = $(if $(call have,$(1)),,$(error $(1) is missing ($(3)). On Debian or Ubuntu: apt install $(2)))
+$(call require,jansson,libjansson-dev,JSON)
+$(call require,libzip,libzip-dev,zip and npz archives)
+$(call require,zlib,zlib1g-dev,PNG and zip archives)
+$(call require,stb,libstb-dev,PNG files)
 DEPS := jansson libzip zlib stb
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS) 2>/dev/null)
-DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(DEPS) 2>/dev/null)
-CHECK_CFLAGS := $(shell $(PKG_CONFIG) --cflags check 2>/dev/null)
-CHECK_LIBS   := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
+DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
+DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(DEPS))
+CHECK_VERSION := $(call have,check)
+CHECK_CFLAGS  := $(shell $(PKG_CONFIG) --cflags check 2>/dev/null)
+CHECK_LIBS    := $(shell $(PKG_CONFIG) --libs check 2>/dev/null)
 
-# Optional: BLIS gives the reference backend a fast dgemm.
+compiles = $(shell printf '$(1)' | $(CC) -x c - -o /dev/null $(2) 2>/dev/null && echo yes)
+# Optional: OpenMP; without it everything runs on one thread.
+HAVE_OPENMP := $(call compiles,\043include <omp.h>\nint main(void){return omp_get_max_threads() < 1;}\n,-fopenmp)
+OPENMP := $(if $(HAVE_OPENMP),-fopenmp,-Wno-unknown-pragmas)
+# Optional: BLIS gives the reference backend a fast dgemm.  BLIS=no leaves it out.
 BLIS_DIRS := $(wildcard /usr/include/*/blis-openmp /usr/include/*/blis-pthread /usr/include/blis /usr/local/include/blis)
-BLIS_CFLAGS := $(addprefix -I,$(firstword $(BLIS_DIRS)))
-HAVE_BLIS := $(shell printf '\043include <cblas.h>\nint main(void){cblas_dgemm(CblasRowMajor,CblasNoTrans,CblasNoTrans,0,0,0,0,0,1,0,1,0,0,1);return 0;}' | $(CC) $(BLIS_CFLAGS) -x c - -o /dev/null -lblis 2>/dev/null && echo 1)
-ifeq ($(HAVE_BLIS),1)
-BLIS_CFLAGS += -DFDM_HAVE_BLIS
-BLIS_LIBS := -lblis
-else
-BLIS_CFLAGS :=
+BLIS_INC  := $(addprefix -isystem ,$(firstword $(BLIS_DIRS)))
+HAVE_BLIS := $(if $(filter no,$(BLIS)),,$(call compiles,\043include <cblas.h>\nint \
+  main(void){cblas_dgemm(CblasRowMajor,CblasNoTrans,CblasNoTrans,0,0,0,0,0,1,0,1,0,0,1);return 0;}\n,$(BLIS_INC) -lblis))
+BLIS_CFLAGS := $(if $(HAVE_BLIS),$(BLIS_INC) -DFDM_HAVE_BLIS)
+BLIS_LIBS   := $(if $(HAVE_BLIS),-lblis)
+
+CPU_FLAGS := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
+has_all = $(if $(filter-out $(CPU_FLAGS),$(1)),,yes)
+CPU_ISA := portable$(if $(call has_all,avx2 fma), avx2)$(if $(call has_all,avx2 fma avx512f avx512dq avx512bw avx512vl), avx512)
+
+define DETECTED
+fdm $(VERSION) -> $(BUILD)/
+  compiler  $(CC_VERSION)
+  OpenMP    $(if $(HAVE_OPENMP),yes,no: one thread only (for clang: apt install libomp-dev))
+  BLIS      $(if $(HAVE_BLIS),yes,no: the reference backend uses its own loops$(if $(filter no,$(BLIS)),, (apt install libblis-openmp-dev)))
+  jansson   $(call have,jansson)
+  libzip    $(call have,libzip)
+  stb       $(call have,stb)
+  Check     $(or $(CHECK_VERSION),no: tests are off (apt install check))
+  this CPU  $(CPU_ISA)
+endef
+ifneq ($(filter all config,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(FDM_QUIET_CONFIG),)
+$(info $(DETECTED))
+endif
+endif
 endif
 
+# ---- Flags ---------------------------------------------------------------------------------------------------
+WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wpointer-arith
+# One definition of "deterministic floating point" for every file (README, promise P1); after CFLAGS so that it wins.
+FP   := -ffp-contract=off -fno-fast-math
 ifneq ($(SANITIZE),)
-SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -g
+SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DFDM_POISON
 endif
-
-# One definition of "deterministic floating point" for every file; see CONTRACT P1 in the README.
-FP     := -ffp-contract=off -fno-fast-math
 CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(CPPFLAGS)
-CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) $(FP) -fPIC -fvisibility=hidden -fopenmp -MMD -MP $(SAN) $(CFLAGS)
-LIBS := $(DEP_LIBS) $(BLIS_LIBS) -lm
+CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden $(OPENMP) $(SAN) $(CFLAGS) $(FP)
+LIBS         := $(DEP_LIBS) $(BLIS_LIBS) -lm
 
 ISA_portable := -DFDM_ISA_PORTABLE
 ISA_avx2     := -DFDM_ISA_AVX2 -mavx2 -mfma
 ISA_avx512   := -DFDM_ISA_AVX512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl -mprefer-vector-width=512
 
-LIB_DIRS := base process precond nn reference random train sample io verify
-LIB_SRC  := $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c))
-CLI_SRC  := $(wildcard src/cli/*.c)
-# simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
-SIMD_ONCE := $(wildcard simd/cpu.c simd/dispatch.c)
-SIMD_PER  := $(foreach i,portable avx2 avx512,$(wildcard simd/*_$(i).c))
-SIMD_ALL  := $(filter-out $(SIMD_ONCE) $(SIMD_PER),$(wildcard simd/*.c))
+# ---- Library and command -------------------------------------------------------------------------------------
+.PHONY: all lib config
+all: lib $(if $(CLI_SRC),$(BUILD)/fdm) $(BUILD)/fdm.pc
+lib: $(BUILD)/libfdm.a $(BUILD)/libfdm.so
+config: ;@:
 
-LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(SIMD_ONCE:%.c=$(BUILD)/%.o) \
-            $(foreach i,portable avx2 avx512,$(patsubst %.c,$(BUILD)/%.$(i).o,$(filter %_$(i).c,$(SIMD_PER)) $(SIMD_ALL)))
-CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
-TEST_SRC := $(wildcard tests/test_*.c)
-TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
-TEST_HELP_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_SRC) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c)))
+# A stamp holds what the outputs depend on beyond their files; it is touched only when its text changes.
+define stamp
+@mkdir -p $(@D)
+@printf '%s\n' "$$STAMP_TEXT" | cmp -s - $@ || printf '%s\n' "$$STAMP_TEXT" >$@
+endef
+.PHONY: FORCE
+FORCE:
+$(BUILD)/flags.stamp: export STAMP_TEXT = $(CC) $(CC_VERSION) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(LIBS)
+$(BUILD)/flags.stamp: FORCE
+	$(stamp)
+$(BUILD)/objects.stamp: export STAMP_TEXT = $(LIB_OBJ) | $(CLI_OBJ) | $(TEST_HELP_OBJ)
+$(BUILD)/objects.stamp: FORCE
+	$(stamp)
 
-.PHONY: all
-all: $(BUILD)/libfdm.a $(if $(CLI_SRC),$(BUILD)/fdm)
+$(BUILD)/libfdm.a: $(LIB_OBJ) $(BUILD)/objects.stamp
+	@echo "  AR    $@"
+	$(Q)rm -f $@ && ar rcs $@ $(LIB_OBJ)
 
-$(BUILD)/libfdm.a: $(LIB_OBJ)
-	@rm -f $@; ar rcs $@ $^
+$(BUILD)/libfdm.so: $(LIB_OBJ) $(BUILD)/objects.stamp
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS_ALL) -shared -Wl,-soname,$(SONAME) $(if $(SANITIZE),,-Wl,-z,defs) $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
-$(BUILD)/fdm: $(CLI_OBJ) $(BUILD)/libfdm.a
-	$(CC) $(CFLAGS_ALL) -o $@ $(CLI_OBJ) $(BUILD)/libfdm.a $(LIBS)
+$(BUILD)/fdm: $(CLI_OBJ) $(BUILD)/libfdm.a $(BUILD)/objects.stamp
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(CLI_OBJ) $(BUILD)/libfdm.a $(LIBS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) -c -o $@ $<
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/%.o: %.c $(BUILD)/flags.stamp
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
 define isa_rule
-$(BUILD)/%.$(1).o: %.c
+$(BUILD)/%.$(1).o: %.c $(BUILD)/flags.stamp
 	@mkdir -p $$(@D)
-	$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) -O3 $$(ISA_$(1)) -c -o $$@ $$<
+	@echo "  CC    $$< ($(1))"
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) $$(CFLAGS_ALL) $(if $(SANITIZE),,-O3) $$(ISA_$(1)) -MMD -MP -c -o $$@ $$<
 endef
-$(foreach i,portable avx2 avx512,$(eval $(call isa_rule,$(i))))
+$(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP_OBJ) $(BUILD)/libfdm.a
-	$(CC) $(CFLAGS_ALL) -o $@ $< $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(CHECK_LIBS) $(LIBS)
+-include $(patsubst %.o,%.d,$(LIB_OBJ) $(CLI_OBJ) $(TEST_HELP_OBJ) $(TEST_BIN:%=%.o))
 
-.PHONY: tests check
+# ---- Install -------------------------------------------------------------------------------------------------
+define PC_TEXT
+prefix=$(abspath $(PREFIX))
+libdir=$(abspath $(LIBDIR))
+includedir=$${prefix}/include
+
+Name: fdm
+Description: CPU ground truth of the Fast Diffusion Model
+Version: $(VERSION)
+Requires.private: $(DEPS)
+Cflags: -I$${includedir}
+Libs: -L$${libdir} -lfdm
+Libs.private: $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm
+endef
+$(BUILD)/fdm.pc: export STAMP_TEXT = $(PC_TEXT)
+$(BUILD)/fdm.pc: FORCE
+	$(stamp)
+
+.PHONY: install uninstall
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include/fdm
+	install -m 755 $(BUILD)/fdm $(DESTDIR)$(PREFIX)/bin/fdm
+	install -m 644 $(BUILD)/libfdm.a $(DESTDIR)$(LIBDIR)/libfdm.a
+	install -m 755 $(BUILD)/libfdm.so $(DESTDIR)$(LIBDIR)/libfdm.so.$(VERSION)
+	ln -sf libfdm.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libfdm.so
+	install -m 644 include/fdm.h $(DESTDIR)$(PREFIX)/include/fdm.h
+	install -m 644 include/fdm/*.h $(DESTDIR)$(PREFIX)/include/fdm/
+	install -m 644 $(BUILD)/fdm.pc $(DESTDIR)$(LIBDIR)/pkgconfig/fdm.pc
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/fdm $(DESTDIR)$(LIBDIR)/libfdm.a $(DESTDIR)$(LIBDIR)/libfdm.so.$(VERSION) \
+	  $(DESTDIR)$(LIBDIR)/$(SONAME) $(DESTDIR)$(LIBDIR)/libfdm.so $(DESTDIR)$(LIBDIR)/pkgconfig/fdm.pc \
+	  $(DESTDIR)$(PREFIX)/include/fdm.h
+	rm -rf $(DESTDIR)$(PREFIX)/include/fdm
+
+# ---- Tests ---------------------------------------------------------------------------------------------------
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(BUILD)/objects.stamp
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(CHECK_LIBS) $(LIBS)
+.SECONDARY: $(TEST_BIN:%=%.o) $(TEST_HELP_OBJ)
+
+.PHONY: tests run-tests run-units test demo run-demo deps sanitize
 tests: $(TEST_BIN)
-check: all tests
-	@status=0; for t in $(TEST_BIN); do echo "== $$t"; $$t || status=1; done; exit $$status
 
-.PHONY: clean
+# run-*: for a machine that has everything.  test and demo first install what is missing; being a make of its
+# own, the second step then sees what was installed.
+run-tests: all tests
+	@CC="$(CC)" MAKE="$(MAKE)" SANITIZE="$(SANITIZE)" bash tests/run.sh $(BUILD) $(TESTS)
+test:
+	@CC="$(CC)" .ci/install-deps test
+	@$(MAKE) --no-print-directory run-tests
+deps:
+	@CC="$(CC)" .ci/install-deps test
+
+demo:
+	@CC="$(CC)" .ci/install-deps build
+	@$(MAKE) --no-print-directory run-demo
+run-demo: all
+	@bash data/demo.sh $(BUILD)
+
+sanitize:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT=-O1 run-tests
+
+# ---- Analysis ------------------------------------------------------------------------------------------------
+CLANG_TIDY ?= clang-tidy
+TIDY_SRC   := $(LIB_SRC) $(CLI_SRC) $(SIMD_ONCE) $(SIMD_ALL) $(filter %_portable.c,$(SIMD_PER))
+.PHONY: tidy format-check
+tidy: $(TIDY_SRC:%=$(BUILD)/tidy/%.ok)
+$(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/flags.stamp
+	@mkdir -p $(@D)
+	@echo "  TIDY  $<"
+	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS_ALL) $(OPENMP) $(ISA_portable) 2>$@.log \
+	  || { cat $@.log; exit 1; }
+	@touch $@
+
+format-check:
+	@command -v clang-format >/dev/null || { echo "clang-format is missing: apt install clang-format"; exit 1; }
+	@clang-format --dry-run --Werror $(wildcard include/*.h include/fdm/*.h) $(shell find src simd tests bench -name '*.[ch]')
+
+-include tests/fuzz.mk
+-include bench/bench.mk
+
+.PHONY: clean help
 clean:
-	rm -rf $(BUILD)
+	rm -rf $(BUILD) $(BUILD)-asan
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+define HELP
+make            the library ($(BUILD)/libfdm.a, libfdm.so) and the command ($(BUILD)/fdm)
+make demo       installs what is missing, builds, samples images and compares with the published output
+make test       installs what is missing, builds, runs every test; the last line says how many passed
+make install    PREFIX=$(PREFIX) DESTDIR=  (and make uninstall)
+
+make lib        the library alone            make tests      the test programs, without running them
+make run-tests  the tests, installs nothing; TESTS='test_compare cli' runs only those
+make sanitize   build and tests under ASan and UBSan ($(BUILD)-asan/)
+make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
+make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
+make config     what was detected here            make deps           only installs what is missing
+make clean
+
+Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  SANITIZE=address,undefined  V=1 (show commands)
+endef
+help: export HELP_TEXT = $(HELP)
+help:
+	@printf '%s\n' "$$HELP_TEXT"

@@ -28,7 +28,7 @@ typedef enum fdm_status {
 
 typedef struct fdm_error {
     fdm_status status;
-    char message[512]; /* one line, no trailing newline; "" if FDM_OK */
+    char message[4096]; /* one line, no trailing newline; long lists of names are cut with "..." */
 } fdm_error;
 
 #ifdef __cplusplus

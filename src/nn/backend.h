@@ -103,6 +103,7 @@ struct fdm_backend {
     size_t (*map_bytes)(int n, int c, int h, int w, int halo);
     /* scratch that a call needs, in bytes, for any exec with that many threads */
     size_t (*attention_scratch)(int n, int c, int h, int w, int threads);
+    size_t (*conv2d_scratch)(int n, int in_channels, int out_channels, int k, int out_h, int out_w, int threads);
 
     /* Packing, once per model, from f32 row-major tensors.  bias may be NULL (then zero). */
     size_t (*conv2d_packed_bytes)(int out_channels, int in_channels, int k);

@@ -1,0 +1,101 @@
+/* kernel_table.h - the kernels written over v16, one table per instruction set.
+ *
+ * FDM_KERNELS is the one list: table members, prototypes and tables come from it.  Pointers need no alignment unless
+ * it says so; `float a[16]` is one value per lane (channel).  Outputs may be the same array as an input of the same
+ * length, but may not overlap it otherwise.
+ */
+#ifndef FDM_SIMD_KERNEL_TABLE_H
+#define FDM_SIMD_KERNEL_TABLE_H
+
+#include <stddef.h>
+
+#include "simd/kernels.h"
+
+/* A plane of nChw16c: w pixels of 16 channels a row, rows `row` floats apart, 64-byte aligned, without its halo. */
+struct fdm_plane {
+    float *p;
+    ptrdiff_t row;
+};
+struct fdm_const_plane {
+    const float *p;
+    ptrdiff_t row;
+};
+
+/* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p is
+ * NULL.  In and out planes are h x w. */
+struct fdm_gn_apply {
+    struct fdm_plane out, raw;
+    struct fdm_const_plane x;
+    const float *shift, *scale, *bias; /* [16] */
+    bool silu;
+};
+
+/* One output row of a depthwise resampling by 2 (backend.h, fdm_resample_args): w output pixels x,
+ *     sum = one FMA chain over t < rows (outer) and j ascending (inner) of
+ *           filter[t * filter_row + j] * in[t * in_row + 16 * ix],    0 <= ix < in_w only, where
+ *     down: ix = 2x + j - pad;   up: ix = (x + pad - j)/2 for j of the parity of x + pad
+ * then raw = sum + bias and out = (raw + residual) * scale.  The caller has clipped the rows in the same way. */
+struct fdm_resample_row {
+    float *out, *raw;      /* [w][16]; raw may be NULL */
+    const float *residual; /* [w][16] or NULL */
+    const float *in;       /* [in_w][16], the first row that is read */
+    ptrdiff_t in_row;      /* floats to the next one; negative if up */
+    const float *filter;
+    ptrdiff_t filter_row;
+    int rows, w, in_w, pad, len;
+    bool up;
+    const float *bias; /* [16] or NULL */
+    float scale;
+};
+
+/* X(name, parameters)
+ *   vexp ... vsilu: y[i] = f(x[i]), i < n: vmath.h
+ *   vfma, vdiv, vsqrt: y = a*b + c, a/b, sqrt(a): the vector type's own operations, for tests
+ *   sum, max: horizontal results over x[0..n): lane j collects x[j], x[j+16], ... in order, then the fixed tree
+ *   cos_sin: angles c*freqs[j] rounded to f32
+ *   scale: y = x * s;  add_scale: y = (a + b) * s
+ *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
+ *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
+ *   gn_sum: per channel, sum over h x w pixels of x, as hi + lo (the rounding errors of adding up rows)
+ *   gn_sumsq: the same of (x + shift)^2 */
+#define FDM_KERNELS(X)                                                                                         \
+    X(vexp, (float *y, const float *x, size_t n))                                                              \
+    X(vlog, (float *y, const float *x, size_t n))                                                              \
+    X(vsin, (float *y, const float *x, size_t n))                                                              \
+    X(vcos, (float *y, const float *x, size_t n))                                                              \
+    X(vsigmoid, (float *y, const float *x, size_t n))                                                          \
+    X(vtanh, (float *y, const float *x, size_t n))                                                             \
+    X(vsilu, (float *y, const float *x, size_t n))                                                             \
+    X(vfma, (float *y, const float *a, const float *b, const float *c, size_t n))                              \
+    X(vdiv, (float *y, const float *a, const float *b, size_t n))                                              \
+    X(vsqrt, (float *y, const float *a, size_t n))                                                             \
+    X(sum, (float *result, const float *x, size_t n))                                                          \
+    X(max, (float *result, const float *x, size_t n))                                                          \
+    X(cos_sin, (float *cos_out, float *sin_out, float c, const float *freqs, size_t n))                        \
+    X(scale, (float *y, const float *x, float s, size_t n))                                                    \
+    X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                \
+    X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                           \
+    X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                      \
+    X(gn_sum, (float hi[16], float lo[16], struct fdm_const_plane x, int h, int w))                            \
+    X(gn_sumsq, (float hi[16], float lo[16], struct fdm_const_plane x, const float shift[16], int h, int w))   \
+    X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                  \
+    X(resample_row, (const struct fdm_resample_row *r))
+
+struct fdm_kernels {
+    enum fdm_isa isa;
+    const char *isa_name;
+#define FDM_KERNEL_MEMBER(name, params) void(*name) params;
+    FDM_KERNELS(FDM_KERNEL_MEMBER)
+#undef FDM_KERNEL_MEMBER
+};
+
+extern const struct fdm_kernels fdm_kernels_portable, fdm_kernels_avx2, fdm_kernels_avx512;
+
+#define FDM_KERNEL_PROTOTYPES(name, params) \
+    void fdm_##name##_portable params;      \
+    void fdm_##name##_avx2 params;          \
+    void fdm_##name##_avx512 params;
+FDM_KERNELS(FDM_KERNEL_PROTOTYPES)
+#undef FDM_KERNEL_PROTOTYPES
+
+#endif

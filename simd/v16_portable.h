@@ -1,0 +1,199 @@
+/* v16_portable.h - v16 in plain C: 16 floats, loops that compilers vectorise for whatever there is. */
+#ifndef FDM_SIMD_V16_PORTABLE_H
+#define FDM_SIMD_V16_PORTABLE_H
+
+#include <string.h>
+
+typedef struct { float v[16]; } v16;
+typedef struct { int32_t v[16]; } v16i;
+typedef struct { int32_t v[16]; } v16m; /* 0 or -1 */
+
+#define V16_EACH for (int i = 0; i < 16; i++)
+
+V16_FN v16 v16_set1(float x) {
+    v16 r;
+    V16_EACH r.v[i] = x;
+    return r;
+}
+
+V16_FN v16 v16_zero(void) { return v16_set1(0.0f); }
+
+V16_FN v16 v16_loadu(const float *p) {
+    v16 r;
+    memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+
+V16_FN v16 v16_load(const float *p) { return v16_loadu(__builtin_assume_aligned(p, 64)); }
+
+V16_FN v16 v16_load_tail(const float *p, int n) {
+    v16 r;
+    V16_EACH r.v[i] = i < n ? p[i] : 0.0f;
+    return r;
+}
+
+V16_FN void v16_storeu(float *p, v16 a) { memcpy(p, a.v, sizeof a.v); }
+V16_FN void v16_store(float *p, v16 a) { v16_storeu(__builtin_assume_aligned(p, 64), a); }
+
+V16_FN void v16_store_tail(float *p, v16 a, int n) {
+    for (int i = 0; i < n; i++) p[i] = a.v[i];
+}
+
+#define V16_PORTABLE_BINARY(name, type, expr)          \
+    V16_FN type name(type a, type b) {                 \
+        type r;                                        \
+        V16_EACH {                                     \
+            const __typeof__(a.v[0]) x = a.v[i];       \
+            const __typeof__(b.v[0]) y = b.v[i];       \
+            r.v[i] = (expr);                           \
+        }                                              \
+        return r;                                      \
+    }
+
+V16_PORTABLE_BINARY(v16_add, v16, x + y)
+V16_PORTABLE_BINARY(v16_sub, v16, x - y)
+V16_PORTABLE_BINARY(v16_mul, v16, x *y)
+V16_PORTABLE_BINARY(v16_div, v16, x / y)
+V16_PORTABLE_BINARY(v16_min, v16, x < y ? x : y)
+V16_PORTABLE_BINARY(v16_max, v16, x > y ? x : y)
+/* through uint32_t: signed overflow must wrap */
+V16_PORTABLE_BINARY(v16i_add, v16i, (int32_t)((uint32_t)x + (uint32_t)y))
+V16_PORTABLE_BINARY(v16i_sub, v16i, (int32_t)((uint32_t)x - (uint32_t)y))
+V16_PORTABLE_BINARY(v16i_and, v16i, x &y)
+V16_PORTABLE_BINARY(v16i_or, v16i, x | y)
+V16_PORTABLE_BINARY(v16i_xor, v16i, x ^ y)
+#undef V16_PORTABLE_BINARY
+
+V16_FN v16 v16_neg(v16 a) {
+    v16 r;
+    V16_EACH r.v[i] = -a.v[i];
+    return r;
+}
+
+V16_FN v16 v16_sqrt(v16 a) {
+    v16 r;
+    V16_EACH r.v[i] = __builtin_sqrtf(a.v[i]);
+    return r;
+}
+
+#if defined(__FP_FAST_FMAF)
+V16_FN float v16_lane_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+#else
+/* a*b + c rounded once, without FMA hardware.  a*b is exact in f64 (24 + 24 <= 53 bits).  s + e is the exact sum
+ * (TwoSum); s is then rounded to odd - of the two doubles around the exact sum, the one with the odd last bit - and
+ * f64 -> f32 of that cannot round twice, because 53 >= 24 + 2.  Where e is NaN (s infinite or NaN), s stands. */
+V16_FN float v16_lane_fma(float a, float b, float c) {
+    const double p = (double)a * (double)b, d = (double)c;
+    const double s = p + d;
+    const double t = s - p;
+    const double e = (p - (s - t)) + (d - t);
+    int64_t sb, eb;
+    memcpy(&sb, &s, sizeof sb);
+    memcpy(&eb, &e, sizeof eb);
+    const int64_t inexact = (e < 0.0) | (e > 0.0);
+    const int64_t toward_e = 1 - (int64_t)(((uint64_t)(sb ^ eb) >> 63) << 1); /* away from zero: +1, else -1 */
+    sb += toward_e & -(inexact & ~sb & 1);
+    double odd;
+    memcpy(&odd, &sb, sizeof odd);
+    return (float)odd;
+}
+#endif
+
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    v16 r;
+    V16_EACH r.v[i] = v16_lane_fma(a.v[i], b.v[i], c.v[i]);
+    return r;
+}
+
+V16_FN v16m v16_lt(v16 a, v16 b) {
+    v16m r;
+    V16_EACH r.v[i] = -(a.v[i] < b.v[i]);
+    return r;
+}
+
+V16_FN v16m v16_eq(v16 a, v16 b) {
+    v16m r;
+    V16_EACH r.v[i] = -(a.v[i] == b.v[i]);
+    return r;
+}
+
+V16_FN int v16m_any(v16m m) {
+    int32_t any = 0;
+    V16_EACH any |= m.v[i];
+    return any != 0;
+}
+
+V16_FN v16 v16_select(v16m m, v16 a, v16 b) {
+    v16 r;
+    V16_EACH r.v[i] = m.v[i] ? a.v[i] : b.v[i];
+    return r;
+}
+
+V16_FN float v16_hsum(v16 a) {
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) a.v[i] = a.v[i] + a.v[i + half];
+    return a.v[0];
+}
+
+V16_FN float v16_hmax(v16 a) {
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) a.v[i] = a.v[i] > a.v[i + half] ? a.v[i] : a.v[i + half];
+    return a.v[0];
+}
+
+V16_FN v16i v16_as_int(v16 a) {
+    v16i r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+
+V16_FN v16 v16i_as_float(v16i a) {
+    v16 r;
+    memcpy(&r, &a, sizeof r);
+    return r;
+}
+
+V16_FN v16i v16i_set1(int32_t x) {
+    v16i r;
+    V16_EACH r.v[i] = x;
+    return r;
+}
+
+V16_FN v16i v16i_sll(v16i a, int n) {
+    V16_EACH a.v[i] = (int32_t)((uint32_t)a.v[i] << n);
+    return a;
+}
+
+V16_FN v16i v16i_srl(v16i a, int n) {
+    V16_EACH a.v[i] = (int32_t)((uint32_t)a.v[i] >> n);
+    return a;
+}
+
+V16_FN v16i v16i_sra(v16i a, int n) {
+    V16_EACH a.v[i] = a.v[i] >> n;
+    return a;
+}
+
+V16_FN v16m v16i_eq(v16i a, v16i b) {
+    v16m r;
+    V16_EACH r.v[i] = -(a.v[i] == b.v[i]);
+    return r;
+}
+
+V16_FN v16 v16i_to_float(v16i a) {
+    v16 r;
+    V16_EACH r.v[i] = (float)a.v[i];
+    return r;
+}
+
+V16_FN v16i v16i_loadu(const int32_t *p) {
+    v16i r;
+    memcpy(r.v, p, sizeof r.v);
+    return r;
+}
+
+V16_FN void v16i_storeu(int32_t *p, v16i a) { memcpy(p, a.v, sizeof a.v); }
+
+#undef V16_EACH
+
+#endif

@@ -1,0 +1,4 @@
+/* version.c - which library runs. */
+#include "fdm/version.h"
+
+const char *fdm_version(void) { return FDM_VERSION; }

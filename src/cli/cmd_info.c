@@ -1,0 +1,122 @@
+/* cmd_info.c - `fdm info FILE`: what a model or tensor file holds. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "fdm/config.h"
+#include "fdm/tensorfile.h"
+
+struct info_options {
+    bool json;
+};
+
+static const struct info_options defaults = {0};
+static const struct fdm_option options[] = {
+    FDM_OPTION_FLAG(struct info_options, json, "json", "write JSON"),
+    FDM_OPTION_END,
+};
+
+/* "[256,128,3,3]" */
+static const char *shape_text(char text[160], const fdm_tensor *t) {
+    size_t used = (size_t)snprintf(text, 160, "[");
+    for (int i = 0; i < t->ndim; i++)
+        used += (size_t)snprintf(text + used, 160 - used, "%s%" PRId64, i ? "," : "", t->shape[i]);
+    snprintf(text + used, 160 - used, "]");
+    return text;
+}
+
+static void print_model(const fdm_config *c, const fdm_config_size *size) {
+    char *json = fdm_config_json(c);
+    printf("model       %s, %d x %d x %d images\n", fdm_precond_class_name(c->precond.kind), c->img_channels,
+           c->img_resolution, c->img_resolution);
+    printf("sigma       %g to %g", c->precond.sigma_min, c->precond.sigma_max);
+    if (fdm_precond_is_fdm(c->precond.kind)) printf(", fdm_multiplier %g", c->precond.fdm_multiplier);
+    printf("\nconditions  label_dim %d, augment_dim %d\n", c->label_dim, c->augment_dim);
+    printf("parameters  %" PRId64 " in %" PRId64 " modules\n", size->parameters, size->modules);
+    printf("forward     %.4g GFLOP per image\n", (double)size->flops * 1e-9);
+    printf("config      %s\n\n", json ? json : "(out of memory)");
+    free(json);
+}
+
+static void print_tensors(const fdm_tensors *set) {
+    char shape[160];
+    printf("%-52s %-5s %-20s %12s\n", "tensor", "dtype", "shape", "bytes");
+    for (size_t i = 0; i < set->count; i++) {
+        const fdm_tensor *t = &set->items[i];
+        printf("%-52s %-5s %-20s %12zu\n", t->name, fdm_dtype_name(t->dtype), shape_text(shape, t), t->nbytes);
+    }
+}
+
+static json_t *tensors_json(const fdm_tensors *set) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < set->count; i++) {
+        const fdm_tensor *t = &set->items[i];
+        json_t *shape = json_array();
+        for (int d = 0; d < t->ndim; d++) json_array_append_new(shape, json_integer(t->shape[d]));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", fdm_dtype_name(t->dtype),
+                                              "shape", shape, "bytes", (json_int_t)t->nbytes));
+    }
+    return list;
+}
+
+static fdm_status print_json(const fdm_tensors *set, const fdm_config *config, const fdm_config_size *size,
+                             fdm_error *err) {
+    json_t *root = json_object();
+    if (config) {
+        char *text = fdm_config_json(config);
+        json_object_set_new(root, "config", text ? json_loads(text, 0, NULL) : NULL);
+        json_object_set_new(root, "parameters", json_integer(size->parameters));
+        json_object_set_new(root, "modules", json_integer(size->modules));
+        json_object_set_new(root, "flops_per_image", json_integer(size->flops));
+        json_object_set_new(root, "sigma_min", json_real(config->precond.sigma_min));
+        json_object_set_new(root, "sigma_max", /* infinite for edm: JSON has no such number */
+                            config->precond.sigma_max < 1e300 ? json_real(config->precond.sigma_max) : json_null());
+        free(text);
+    }
+    json_object_set_new(root, "tensors", tensors_json(set));
+    char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+    json_decref(root);
+    if (!text) return fdm_fail_oom(err, "JSON", 0);
+    puts(text);
+    free(text);
+    return FDM_OK;
+}
+
+static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
+    const struct info_options *o = values;
+    const char *path = cli->args[0];
+    fdm_tensors set = {0};
+    fdm_config config;
+    fdm_config_size size;
+    fdm_status status = fdm_tensorfile_read(&set, path, err);
+    if (status != FDM_OK) return status;
+    const bool model = fdm_tensors_meta(&set, "config") || fdm_tensors_meta(&set, "init_kwargs");
+    if (model) status = fdm_config_from_tensors(&config, &set, path, err);
+    if (model && status == FDM_OK) status = fdm_config_measure(&size, &config, err);
+    if (status == FDM_OK && o->json) status = print_json(&set, model ? &config : NULL, &size, err);
+    else if (status == FDM_OK) {
+        if (model) print_model(&config, &size);
+        print_tensors(&set);
+    }
+    fdm_tensors_free(&set);
+    return status;
+}
+
+const struct fdm_command fdm_cmd_info = {
+    .name = "info",
+    .arguments = "FILE",
+    .min_args = 1,
+    .max_args = 1,
+    .summary = "what a model or tensor file holds",
+    .description = "Shows the configuration, the number of parameters and operations, and every tensor of a model file;\n"
+                   "of a tensor file without a configuration, its tensors.",
+    .examples = "  fdm info data/model.safetensors\n"
+                "  fdm info model.safetensors --json | jq .parameters\n",
+    .options = options,
+    .defaults = &defaults,
+    .options_size = sizeof defaults,
+    .run = run,
+};

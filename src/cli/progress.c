@@ -1,0 +1,119 @@
+/* progress.c - the progress line, and the wish to stop. */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+
+/* ---- Interruption ------------------------------------------------------------------------------------------ */
+
+/* A signal handler has no other way to reach the program. */
+static volatile sig_atomic_t stop_requested;
+
+static void on_signal(int number) {
+    if (stop_requested) { /* asked before: let the default action end us */
+        signal(number, SIG_DFL);
+        raise(number);
+    }
+    stop_requested = 1;
+}
+
+void fdm_catch_signals(void) {
+    const int numbers[] = {SIGINT, SIGTERM};
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) {
+        struct sigaction old;
+        /* Started with the signal ignored (a background job): leave it so. */
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+    }
+    signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
+}
+
+bool fdm_interrupted(void) { return stop_requested != 0; }
+
+fdm_status fdm_fail_interrupted(fdm_error *err) { return fdm_fail(err, FDM_INTERRUPTED, "interrupted"); }
+
+/* ---- Progress ---------------------------------------------------------------------------------------------- */
+
+enum { BAR = 24 };
+static const double terminal_period = 0.1, plain_period = 5; /* seconds between lines */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void format_seconds(char *out, size_t size, double seconds) {
+    int64_t s = seconds < 1e9 ? (int64_t)(seconds + 0.5) : 1000000000;
+    if (s >= 3600)
+        snprintf(out, size, "%" PRId64 ":%02d:%02d", s / 3600, (int)(s / 60 % 60), (int)(s % 60));
+    else
+        snprintf(out, size, "%d:%02d", (int)(s / 60), (int)(s % 60));
+}
+
+/* "sampling [####....] 12/64 images, 3.4/s, ETA 0:15" */
+static void format_line(char *out, size_t size, const struct fdm_progress *p, double elapsed) {
+    char bar[BAR + 4] = "", rate[64] = "";
+    if (p->terminal && p->total > 0) {
+        int filled = (int)((double)p->done / (double)p->total * BAR);
+        bar[0] = ' ';
+        bar[1] = '[';
+        for (int i = 0; i < BAR; i++) bar[i + 2] = i < filled ? '#' : '.';
+        bar[BAR + 2] = ']';
+        bar[BAR + 3] = '\0';
+    }
+    if (p->done > 0 && elapsed > 0) {
+        double speed = (double)p->done / elapsed;
+        char eta[32];
+        format_seconds(eta, sizeof eta, (double)(p->total - p->done) / speed);
+        if (speed >= 1)
+            snprintf(rate, sizeof rate, ", %.3g/s, ETA %s", speed, eta);
+        else
+            snprintf(rate, sizeof rate, ", %.3g s each, ETA %s", 1 / speed, eta);
+    }
+    snprintf(out, size, "%s%s %" PRId64 "/%" PRId64 " %s%s", p->what, bar, p->done, p->total, p->unit, rate);
+}
+
+static void show(struct fdm_progress *p, double time) {
+    char line[256];
+    format_line(line, sizeof line, p, time - p->start);
+    p->shown = time;
+    if (!p->terminal) {
+        fprintf(stderr, "%s\n", line);
+        return;
+    }
+    struct winsize window;
+    int columns = ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0 ? window.ws_col : 80;
+    fprintf(stderr, "\r\033[K%.*s", columns - 1, line); /* a line that wraps could not be taken back */
+    fflush(stderr);
+}
+
+void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
+                        int64_t total) {
+    double time = now();
+    *p = (struct fdm_progress){.what = what, .unit = unit, .total = total, .start = time, .shown = time,
+                               .quiet = cli->quiet, .terminal = isatty(STDERR_FILENO) == 1};
+    if (!p->quiet && p->terminal) show(p, time);
+}
+
+void fdm_progress_update(struct fdm_progress *p, int64_t done) {
+    double time = now();
+    p->done = done;
+    if (!p->quiet && time - p->shown >= (p->terminal ? terminal_period : plain_period)) show(p, time);
+}
+
+void fdm_progress_end(struct fdm_progress *p) {
+    if (p->quiet) return;
+    if (p->terminal) fputs("\r\033[K", stderr);
+    if (fdm_interrupted()) return;
+    double elapsed = now() - p->start;
+    fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done, p->unit, elapsed);
+    if (p->done > 0 && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)p->done / elapsed);
+    fputc('\n', stderr);
+}

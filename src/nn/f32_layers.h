@@ -1,0 +1,61 @@
+/* f32_layers.h - the layer functions of the f32 backends (portable, avx2, avx512), one section per file.
+ *
+ * What each computes, and the contract they share, is said in backend.h beside the table member of the same name;
+ * here is only what is particular to the f32 versions. */
+#ifndef FDM_NN_F32_LAYERS_H
+#define FDM_NN_F32_LAYERS_H
+
+#include "nn/backend.h"
+
+/* ---- conv2d.c: direct convolution; k odd, 1 to 7.
+ * One FMA chain per output and block of 16 input channels (k = 1: 128 channels), chains added in channel order.
+ * Packed weights depend on exec->conv (the group size); they are read with the exec they were packed with. */
+size_t fdm_f32_conv2d_packed_bytes(int out_channels, int in_channels, int k);
+void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
+                         int out_channels, int in_channels, int k);
+void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                    const struct fdm_conv2d_args *args);
+
+/* ---- linear.c: chains of 128 input features.  The packed form is that of a 1x1 convolution. */
+size_t fdm_f32_linear_packed_bytes(int out_features, int in_features);
+void fdm_f32_linear_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
+                         int out_features, int in_features);
+void fdm_f32_linear(const struct fdm_exec *exec, struct fdm_vec *out, const struct fdm_vec *in,
+                    const struct fdm_linear_args *args);
+
+/* ---- attention.c: chains of 128 channels (scores) and 128 keys (weighted sum).  Scratch holds the gathered q, k, v
+ * of `threads` samples and a strip of score rows per thread, never all scores of a sample. */
+size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads);
+void fdm_f32_attention(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *qkv);
+
+/* ---- f32_map.c: SIZE_MAX if the size overflows. */
+size_t fdm_f32_map_bytes(int n, int c, int h, int w, int halo);
+void fdm_f32_map_import(const struct fdm_exec *exec, struct fdm_map *out, const double *nchw);
+void fdm_f32_map_export(const struct fdm_exec *exec, double *nchw, const struct fdm_map *in);
+void fdm_f32_vec_import(struct fdm_vec *out, const double *rows);
+void fdm_f32_vec_export(double *rows, const struct fdm_vec *in);
+
+/* ---- groupnorm.c: groups must divide the channels. */
+size_t fdm_f32_groupnorm_packed_bytes(int channels);
+void fdm_f32_groupnorm_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
+                            int channels);
+void fdm_f32_groupnorm(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                       const struct fdm_groupnorm_args *args);
+
+/* ---- resample.c */
+void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                      const struct fdm_resample_args *args);
+
+/* ---- elementwise.c */
+void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
+                 double scale);
+void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b);
+
+/* ---- embedding.c */
+size_t fdm_f32_freqs_packed_bytes(int half);
+void fdm_f32_freqs_pack(void *packed, const float *fourier, int half);
+void fdm_f32_noise_embedding(const struct fdm_exec *exec, struct fdm_vec *out, const double *c_noise,
+                             const void *freqs);
+void fdm_f32_swap_halves(const struct fdm_exec *exec, struct fdm_vec *out, const struct fdm_vec *in);
+
+#endif

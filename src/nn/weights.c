@@ -1,0 +1,174 @@
+/* weights.c - checks a model's tensors against its configuration and packs them for a backend. */
+#include "nn/weights.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/base.h"
+
+/* The list of everything wrong, in one line. */
+struct findings {
+    char text[3072];
+    int count, hidden;
+};
+
+static void find(struct findings *f, const char *text) {
+    const size_t used = strlen(f->text);
+    if (used + strlen(text) + 3 > sizeof f->text) {
+        f->hidden++;
+        return;
+    }
+    snprintf(f->text + used, sizeof f->text - used, "%s%s", f->count ? ", " : "", text);
+    f->count++;
+}
+
+static void shape_text(char *text, size_t size, int ndim, const int64_t *shape) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < ndim && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? "," : "", shape[i]);
+    if (used < size) snprintf(text + used, size - used, "]");
+}
+
+/* The tensor "<module>.<part>" if it is F32 with this shape; otherwise NULL and a finding. */
+static const float *expect(struct findings *f, const fdm_tensors *weights, const char *module, const char *part,
+                           int ndim, const int64_t *shape) {
+    char name[FDM_NAME_MAX + 32], has[128], wants[128], text[512];
+    snprintf(name, sizeof name, "%s.%s", module, part);
+    const fdm_tensor *t = fdm_tensors_find(weights, name);
+    if (!t) {
+        snprintf(text, sizeof text, "%s is missing", name);
+        find(f, text);
+        return NULL;
+    }
+    if (t->dtype == FDM_F32 && t->ndim == ndim && memcmp(t->shape, shape, (size_t)ndim * sizeof *shape) == 0)
+        return t->data;
+    shape_text(has, sizeof has, t->ndim, t->shape);
+    shape_text(wants, sizeof wants, ndim, shape);
+    snprintf(text, sizeof text, "%s is %s%s instead of F32%s", name, fdm_dtype_name(t->dtype), has, wants);
+    find(f, text);
+    return NULL;
+}
+
+/* Tensors of one module; NULL where it has none. */
+struct module_tensors {
+    const float *weight, *bias, *filter, *freqs;
+};
+
+static struct module_tensors expect_module(struct findings *f, const fdm_tensors *weights, const struct fdm_module *m,
+                                           const fdm_config *config) {
+    struct module_tensors t = {0};
+    const int64_t matrix[] = {m->out, m->in, m->k, m->k};
+    const int64_t filter[] = {1, 1, config->filter_len, config->filter_len};
+    const int64_t half = m->out / 2;
+    switch (m->kind) {
+    case FDM_MODULE_LINEAR: t.weight = expect(f, weights, m->name, "weight", 2, matrix); break;
+    case FDM_MODULE_CONV2D:
+        if (m->k) t.weight = expect(f, weights, m->name, "weight", 4, matrix);
+        break;
+    case FDM_MODULE_GROUPNORM: t.weight = expect(f, weights, m->name, "weight", 1, matrix); break;
+    case FDM_MODULE_NOISE:
+        if (config->embedding_type == FDM_EMBEDDING_FOURIER) t.freqs = expect(f, weights, m->name, "freqs", 1, &half);
+        break;
+    }
+    if (m->bias) t.bias = expect(f, weights, m->name, "bias", 1, matrix);
+    if (m->resampling) t.filter = expect(f, weights, m->name, "resample_filter", 4, filter);
+    return t;
+}
+
+static fdm_status check_finite(const fdm_tensors *weights, int threads, const char *where, fdm_error *err) {
+    for (size_t i = 0; i < weights->count; i++) {
+        const fdm_tensor *t = &weights->items[i];
+        if (t->dtype != FDM_F32 || strncmp(t->name, "model.", 6) != 0) continue;
+        const int64_t count = fdm_tensor_numel(t);
+        const uint32_t *bits = t->data;
+        int64_t bad = 0; /* integer counts: the order of a parallel sum does not matter */
+#pragma omp parallel for num_threads(threads) reduction(+ : bad) schedule(static) if (count > 65536)
+        for (int64_t j = 0; j < count; j++) bad += (bits[j] & 0x7f800000u) == 0x7f800000u;
+        if (bad)
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s holds %" PRId64 " values that are NaN or infinite; a model "
+                            "must be finite", where, t->name, bad);
+    }
+    return FDM_OK;
+}
+
+/* A fused resampling step adds the bias after the filter; the convolution before it then has none. */
+static bool bias_after_resampling(const struct fdm_graph *g, int module) {
+    for (int i = 0; i < g->step_count; i++)
+        if (g->steps[i].op == FDM_OP_RESAMPLE && g->steps[i].module == module && g->steps[i].name[0])
+            return g->modules[module].bias;
+    return false;
+}
+
+static size_t packed_bytes(const struct fdm_backend *b, const struct fdm_module *m) {
+    switch (m->kind) {
+    case FDM_MODULE_LINEAR: return b->linear_packed_bytes(m->out, m->in);
+    case FDM_MODULE_CONV2D: return m->k ? b->conv2d_packed_bytes(m->out, m->in, m->k) : 0;
+    case FDM_MODULE_GROUPNORM: return b->groupnorm_packed_bytes(m->out);
+    case FDM_MODULE_NOISE: return b->freqs_packed_bytes(m->out / 2);
+    }
+    return 0;
+}
+
+static bool copy_floats(float **out, const float *in, size_t count) {
+    *out = malloc(count * sizeof **out);
+    if (*out) memcpy(*out, in, count * sizeof **out);
+    return *out != NULL;
+}
+
+static fdm_status pack_module(char *slab, struct fdm_graph *g, int index, const struct module_tensors *t,
+                              const struct fdm_backend *b, const struct fdm_exec *exec, fdm_error *err) {
+    struct fdm_module *m = &g->modules[index];
+    const size_t taps = (size_t)g->filter_len * (size_t)g->filter_len;
+    const float *bias = t->bias;
+    if (t->filter && !copy_floats(&m->filter, t->filter, taps)) return fdm_fail_oom(err, "filter", taps * 4);
+    if (m->kind == FDM_MODULE_CONV2D && bias_after_resampling(g, index)) {
+        if (!copy_floats(&m->raw_bias, bias, (size_t)m->out)) return fdm_fail_oom(err, "bias", (size_t)m->out * 4);
+        bias = NULL;
+    }
+    char *packed = slab + m->packed;
+    switch (m->kind) {
+    case FDM_MODULE_LINEAR: b->linear_pack(exec, packed, t->weight, bias, m->out, m->in); break;
+    case FDM_MODULE_CONV2D:
+        if (m->k) b->conv2d_pack(exec, packed, t->weight, bias, m->out, m->in, m->k);
+        break;
+    case FDM_MODULE_GROUPNORM: b->groupnorm_pack(exec, packed, t->weight, bias, m->out); break;
+    case FDM_MODULE_NOISE: b->freqs_pack(packed, t->freqs, m->out / 2); break;
+    }
+    return FDM_OK;
+}
+
+fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors *weights, const fdm_config *config,
+                            const struct fdm_backend *backend, const struct fdm_exec *exec, const char *where,
+                            fdm_error *err) {
+    struct findings findings = {.text = ""};
+    size_t bytes = 0;
+    fdm_status status = FDM_OK;
+    *slab = NULL;
+    struct module_tensors *tensors = calloc((size_t)g->module_count, sizeof *tensors);
+    if (!tensors) return fdm_fail_oom(err, "module table", (size_t)g->module_count * sizeof *tensors);
+    for (int i = 0; i < g->module_count; i++) {
+        tensors[i] = expect_module(&findings, weights, &g->modules[i], config);
+        g->modules[i].packed = bytes;
+        bytes += fdm_round_up(packed_bytes(backend, &g->modules[i]), 64);
+    }
+    if (findings.count) {
+        char more[48] = "";
+        if (findings.hidden) snprintf(more, sizeof more, " ... and %d more", findings.hidden);
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: the tensors do not fit the config: %s%s", where, findings.text, more);
+    }
+    if (status == FDM_OK) status = check_finite(weights, exec->threads, where, err);
+    if (status == FDM_OK) {
+        *slab = fdm_malloc_aligned(bytes);
+        if (!*slab) status = fdm_fail_oom(err, "packed weights", bytes);
+    }
+    for (int i = 0; i < g->module_count && status == FDM_OK; i++)
+        status = pack_module(*slab, g, i, &tensors[i], backend, exec, err);
+    free(tensors);
+    if (status != FDM_OK) {
+        fdm_free_aligned(*slab);
+        *slab = NULL;
+    }
+    return status;
+}
