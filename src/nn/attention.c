@@ -11,6 +11,7 @@
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
 #include "simd/conv.h"
+#include "simd/kernel_table.h"
 
 enum {
     LANES = FDM_F32_LANES,
@@ -32,14 +33,16 @@ struct attention_call {
     float *scores;       /* [threads][STRIP][key_blocks * 16] */
 };
 
-static size_t matrix_floats(int c, int h, int w) {
-    return (size_t)fdm_f32_blocks(h * w) * LANES * fdm_f32_blocks(c) * LANES;
-}
-
 size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads) {
-    size_t samples = (size_t)fdm_min_int(n, threads);
-    size_t scores = (size_t)STRIP * fdm_f32_blocks(h * w) * LANES;
-    return (samples * 3 * matrix_floats(c, h, w) + threads * scores) * sizeof(float);
+    const size_t samples = (size_t)fdm_min_int(n, threads);
+    const size_t keys = fdm_round_up((size_t)h * w, LANES), channels = (size_t)fdm_f32_blocks(c) * LANES;
+    size_t matrices, scores, bytes;
+    if (!fdm_mul_size(&matrices, keys, channels) || !fdm_mul_size(&matrices, matrices, 3 * samples) ||
+        !fdm_mul_size(&scores, keys, (size_t)STRIP * threads) || !fdm_add_size(&bytes, matrices, scores) ||
+        !fdm_mul_size(&bytes, bytes, sizeof(float))) {
+        return SIZE_MAX;
+    }
+    return bytes;
 }
 
 /* Where element (input, output) of a packed weight matrix lies (simd/conv.h): [group][block of 16 inputs][16][16 V]. */
@@ -110,17 +113,6 @@ static void product(const struct attention_call *a, struct fdm_conv_chain chain,
     }
 }
 
-/* PROVISIONAL until the element-wise kernels land. */
-static void softmax_rows(const struct fdm_kernels *kernels, float *rows, int n, int len, int stride) {
-    (void)kernels;
-    for (int r = 0; r < n; r++) {
-        float *row = rows + (size_t)r * stride, max = row[0], sum = 0;
-        for (int i = 1; i < len; i++) max = row[i] > max ? row[i] : max;
-        for (int i = 0; i < len; i++) sum += row[i] = expf(row[i] - max);
-        for (int i = 0; i < len; i++) row[i] /= sum;
-    }
-}
-
 static void attention_unit(const struct attention_call *a, const float *matrices, float *scores, int sample, int first,
                            int count) {
     ptrdiff_t query[STRIP], row[STRIP], pixel[STRIP];
@@ -134,7 +126,7 @@ static void attention_unit(const struct attention_call *a, const float *matrices
     chain.sum = scores, chain.sum_pixel = row, chain.sum_vector = LANES;
     product(a, chain, matrices + a->matrix, a->channel_blocks, a->key_blocks, (ptrdiff_t)stride * LANES, LANES);
 
-    softmax_rows(a->elementwise, scores, count, a->positions, stride);
+    a->elementwise->softmax_rows(scores, count, a->positions, stride);
     for (int i = 0; i < count; i++) {
         for (int j = a->positions; j < stride; j++) scores[row[i] + j] = 0;
     }
@@ -173,7 +165,7 @@ void fdm_f32_attention(const struct fdm_exec *exec, struct fdm_map *out, const s
     a.positions = out->h * out->w;
     a.key_blocks = fdm_f32_blocks(a.positions);
     a.channel_blocks = fdm_f32_blocks(out->c);
-    a.matrix = matrix_floats(out->c, out->h, out->w);
+    a.matrix = (size_t)a.key_blocks * LANES * a.channel_blocks * LANES;
     a.root = (float)sqrt((double)out->c);
     a.matrices = exec->scratch;
     a.scores = a.matrices + (size_t)samples * 3 * a.matrix;

@@ -23,8 +23,14 @@ static size_t packed_floats(int out_channels, int in_channels, int k) {
 }
 
 size_t fdm_f32_conv2d_packed_bytes(int out_channels, int in_channels, int k) {
-    size_t bias = (size_t)fdm_f32_blocks(out_channels) * LANES;
-    return (packed_floats(out_channels, in_channels, k) + bias) * sizeof(float);
+    const size_t outputs = (size_t)fdm_f32_blocks(out_channels) * LANES;
+    const size_t inputs = (size_t)fdm_f32_blocks(in_channels) * LANES;
+    size_t floats, bytes;
+    if (!fdm_mul_size(&floats, outputs, inputs) || !fdm_mul_size(&floats, floats, (size_t)k * k) ||
+        !fdm_add_size(&floats, floats, outputs) || !fdm_mul_size(&bytes, floats, sizeof(float))) {
+        return SIZE_MAX;
+    }
+    return bytes;
 }
 
 /* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart. */
