@@ -1,5 +1,5 @@
-/* test_linear.c - the f32 fully connected layer against plain double loops, and bit for bit between instruction sets,
- * thread counts and batches. */
+/* test_linear.c - the f32 fully connected layer against plain double loops, and bit for bit between instruction
+ * sets, thread counts and batches. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -101,14 +101,18 @@ static void against_loops(enum fill fill, int cases, uint64_t seed) {
         }
         free_case(&c);
     }
-    printf("linear %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random", cases,
-           worst);
+    printf("linear %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random",
+           cases, worst);
 }
 
-START_TEST(random_shapes) { against_loops(FILL_RANDOM, 60, 1000); }
+START_TEST(random_shapes) {
+    against_loops(FILL_RANDOM, 60, 1000);
+}
 END_TEST
 
-START_TEST(exact_shapes) { against_loops(FILL_EXACT, 60, 2000); }
+START_TEST(exact_shapes) {
+    against_loops(FILL_EXACT, 60, 2000);
+}
 END_TEST
 
 START_TEST(same_bits) {

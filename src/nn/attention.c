@@ -1,9 +1,9 @@
 /* attention.c - self-attention of the f32 backends: two matrix products over the convolution micro-kernel.
  *
  * Scores:  "pixels" are queries, inputs are channels, outputs are keys;  weighted sum: inputs are keys, outputs are
- * channels.  k and v are gathered straight into the kernel's packed weight form, q into its input form, for a group of
- * at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that memory
- * grows with the map and not with the square of its pixels. */
+ * channels.  k and v are gathered straight into the kernel's packed weight form, q into its input form, for a group
+ * of at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that
+ * memory grows with the map and not with the square of its pixels. */
 #include <math.h>
 #include <omp.h>
 
@@ -24,13 +24,13 @@ struct attention_call {
     const struct fdm_kernels *elementwise;
     const struct fdm_map *qkv;
     struct fdm_map *out;
-    int positions;       /* H*W: queries and keys */
-    int key_blocks;      /* of 16 */
-    int channel_blocks;  /* of 16 */
-    size_t matrix;       /* floats of q, k or v of a sample, padded to blocks */
-    float root;          /* sqrt(C) */
-    float *matrices;     /* [samples of the group][q, k, v][matrix] */
-    float *scores;       /* [threads][STRIP][key_blocks * 16] */
+    int positions;      /* H*W: queries and keys */
+    int key_blocks;     /* of 16 */
+    int channel_blocks; /* of 16 */
+    size_t matrix;      /* floats of q, k or v of a sample, padded to blocks */
+    float root;         /* sqrt(C) */
+    float *matrices;    /* [samples of the group][q, k, v][matrix] */
+    float *scores;      /* [threads][STRIP][key_blocks * 16] */
 };
 
 size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads) {
@@ -45,12 +45,14 @@ size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads) {
     return bytes;
 }
 
-/* Where element (input, output) of a packed weight matrix lies (simd/conv.h): [group][block of 16 inputs][16][16 V]. */
+/* Where element (input, output) of a packed weight matrix lies (simd/conv.h): [group][block of 16 inputs][16][16
+ * V]. */
 static size_t packed_at(int vectors, int blocks, int max, int input, int output) {
     int vector = output / LANES, group = 0;
     while (fdm_conv_group_first(vectors, max, group + 1) <= vector) group++;
     int first = fdm_conv_group_first(vectors, max, group), count = fdm_conv_group_size(vectors, max, group);
-    size_t row = ((size_t)first * blocks + (size_t)(input / LANES) * count) * LANES + (size_t)(input % LANES) * count;
+    size_t row =
+        ((size_t)first * blocks + (size_t)(input / LANES) * count) * LANES + (size_t)(input % LANES) * count;
     return (row + (vector - first)) * LANES + output % LANES;
 }
 
@@ -77,7 +79,8 @@ static void gather_block(const struct attention_call *a, float *q, float *k, flo
             size_t q_at = ((size_t)b * a->key_blocks * LANES + position) * LANES;
             size_t v_at = packed_at(a->channel_blocks, a->key_blocks, max, position, b * LANES);
             if (position < a->positions) {
-                load_triplets(triplets, a->qkv, fdm_f32_pixel(a->qkv, sample, position / width, position % width), b);
+                load_triplets(triplets, a->qkv, fdm_f32_pixel(a->qkv, sample, position / width, position % width),
+                              b);
             }
             for (int l = 0; l < LANES; l++) {
                 q[q_at + l] = triplets[3 * l];
@@ -113,8 +116,8 @@ static void product(const struct attention_call *a, struct fdm_conv_chain chain,
     }
 }
 
-static void attention_unit(const struct attention_call *a, const float *matrices, float *scores, int sample, int first,
-                           int count) {
+static void attention_unit(const struct attention_call *a, const float *matrices, float *scores, int sample,
+                           int first, int count) {
     ptrdiff_t query[STRIP], row[STRIP], pixel[STRIP];
     const int stride = a->key_blocks * LANES, width = a->out->w;
     for (int i = 0; i < count; i++) {

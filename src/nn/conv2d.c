@@ -16,7 +16,8 @@ enum {
     MAX_TAPS = 49, /* 7 x 7 */
 };
 
-/* ---- packing: [group][block of 16 inputs][ky][kx][16 inputs][16 * vectors outputs], then [outputs] of bias ---- */
+/* ---- packing: [group][block of 16 inputs][ky][kx][16 inputs][16 * vectors outputs], then [outputs] of bias ----
+ */
 
 static size_t packed_floats(int out_channels, int in_channels, int k) {
     return (size_t)fdm_f32_blocks(out_channels) * LANES * fdm_f32_blocks(in_channels) * LANES * k * k;
@@ -153,7 +154,8 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     }
 }
 
-/* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles. */
+/* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles.
+ */
 static int choose_strip(const struct conv_call *call, int threads) {
     int tile = call->kernels->tile;
     size_t wanted = call->pixels * call->groups / (4 * (size_t)threads) + 1;
