@@ -30,27 +30,25 @@ struct fdm_gn_apply {
     bool silu;
 };
 
-/* One output row of a depthwise resampling.  Output pixel x, x < w, is the sum of
- *     filter[t * len + u] * in[row t][first_x[x] + step * u]      0 <= t < rows, u_begin[x] <= u < u_end[x]
- * where the rows (already clipped to the input) and the columns of `filter` are those that meet this output row:
- * one FMA chain, t outer, u inner.  Then raw = sum + bias, out = (raw + residual) * scale. */
+/* One output row of a depthwise resampling by 2 (backend.h, fdm_resample_args): w output pixels x,
+ *     sum = one FMA chain over t < rows (outer) and j ascending (inner) of
+ *           filter[t * filter_row + j] * in[t * in_row + 16 * ix],    0 <= ix < in_w only, where
+ *     down: ix = 2x + j - pad;   up: ix = (x + pad - j)/2 for j of the parity of x + pad
+ * then raw = sum + bias and out = (raw + residual) * scale.  The caller has clipped the rows in the same way. */
 struct fdm_resample_row {
     float *out, *raw;      /* [w][16]; raw may be NULL */
     const float *residual; /* [w][16] or NULL */
-    const float *in;       /* pixel 0 of the first row of the input that is read */
-    ptrdiff_t in_row;      /* to the next such row, in floats; may be negative */
-    const float *filter;   /* coefficient of tap (t, column j) at filter[t * filter_row + j] */
+    const float *in;       /* [in_w][16], the first row that is read */
+    ptrdiff_t in_row;      /* floats to the next one; negative if up */
+    const float *filter;
     ptrdiff_t filter_row;
-    int rows;
-    int w, in_w;
-    bool up;  /* columns: up: j of the parity of x + pad, in x = (x + pad - j)/2; down: all j, in x = 2x + j - pad */
-    int pad, len;
-    const float *bias; /* [16] or NULL: nothing added */
+    int rows, w, in_w, pad, len;
+    bool up;
+    const float *bias; /* [16] or NULL */
     float scale;
 };
 
 /* X(name, parameters)
- *   isa_name: the instruction set this was compiled for, as a check that the right one ran
  *   vexp ... vsilu: y[i] = f(x[i]), i < n: vmath.h
  *   vfma, vdiv, vsqrt: y = a*b + c, a/b, sqrt(a): the vector type's own operations, for tests
  *   sum, max: horizontal results over x[0..n): lane j collects x[j], x[j+16], ... in order, then the fixed tree

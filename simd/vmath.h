@@ -119,7 +119,7 @@ static inline float v16_reduce_huge(int32_t *quadrant, float x) {
 }
 
 /* Replaces the lanes of r and q for which V16_TRIG_SMALL < |x| < inf; for inf and NaN, r is NaN already. */
-static inline __attribute__((noinline)) void v16_fix_huge(float r[16], int32_t q[16], const float ax[16]) {
+static inline void v16_fix_huge(float r[16], int32_t q[16], const float ax[16]) {
     for (int i = 0; i < 16; i++) {
         if (ax[i] > V16_TRIG_SMALL && ax[i] <= 0x1.fffffep127f) r[i] = v16_reduce_huge(&q[i], ax[i]);
     }

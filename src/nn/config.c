@@ -245,8 +245,13 @@ fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, f
     return FDM_OK;
 }
 
-/* Every GroupNorm of the network, over concatenations too, must divide into its groups. */
-static fdm_status check_groups(const fdm_config *c, const char *where, fdm_error *err) {
+static bool same_size(const struct fdm_graph *g, int a, int b) {
+    return b < 0 || (g->values[a].h == g->values[b].h && g->values[a].w == g->values[b].w);
+}
+
+/* Every GroupNorm of the network, over concatenations too, must divide into its groups, and resampling must lead
+ * back to the sizes of the skips (an odd filter does not: up gives 2H - 1). */
+static fdm_status check_graph(const fdm_config *c, const char *where, fdm_error *err) {
     struct fdm_graph g;
     fdm_status status = FDM_OK;
     if (!fdm_unet_build(&g, c)) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (network graph)", where);
@@ -257,6 +262,12 @@ static fdm_status check_groups(const fdm_config *c, const char *where, fdm_error
             status = fdm_fail(err, FDM_BAD_INPUT, "%s: config: %s has %d channels, which do not divide into %d groups; "
                               "choose other model_channels or channel_mult (multiples of 32 always work)", where,
                               m->name, m->out, groups);
+    }
+    for (int i = 0; i < g.step_count && status == FDM_OK; i++) {
+        const struct fdm_step *s = &g.steps[i];
+        if ((s->op == FDM_OP_CONCAT && !same_size(&g, s->in, s->in2)) || !same_size(&g, s->out, s->residual))
+            status = fdm_fail(err, FDM_BAD_INPUT, "%s: config: a resample_filter of %d taps does not lead back to the "
+                              "same resolution; its length must be even", where, c->filter_len);
     }
     fdm_graph_free(&g);
     return status;
@@ -289,7 +300,7 @@ fdm_status fdm_config_check(const fdm_config *c, const char *where, fdm_error *e
     if (fdm_precond_check(&c->precond, &inner) != FDM_OK)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: config: %s", where, inner.message);
     if (check_widths(c, where, err) != FDM_OK) return FDM_BAD_INPUT;
-    return check_groups(c, where, err);
+    return check_graph(c, where, err);
 }
 
 char *fdm_config_json(const fdm_config *c) {

@@ -28,4 +28,34 @@ void fdm_f32_linear(const struct fdm_exec *exec, struct fdm_vec *out, const stru
 size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads);
 void fdm_f32_attention(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *qkv);
 
+/* ---- f32_map.c: SIZE_MAX if the size overflows. */
+size_t fdm_f32_map_bytes(int n, int c, int h, int w, int halo);
+void fdm_f32_map_import(const struct fdm_exec *exec, struct fdm_map *out, const double *nchw);
+void fdm_f32_map_export(const struct fdm_exec *exec, double *nchw, const struct fdm_map *in);
+void fdm_f32_vec_import(struct fdm_vec *out, const double *rows);
+void fdm_f32_vec_export(double *rows, const struct fdm_vec *in);
+
+/* ---- groupnorm.c: groups must divide the channels. */
+size_t fdm_f32_groupnorm_packed_bytes(int channels);
+void fdm_f32_groupnorm_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
+                            int channels);
+void fdm_f32_groupnorm(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                       const struct fdm_groupnorm_args *args);
+
+/* ---- resample.c */
+void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                      const struct fdm_resample_args *args);
+
+/* ---- elementwise.c */
+void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
+                 double scale);
+void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b);
+
+/* ---- embedding.c */
+size_t fdm_f32_freqs_packed_bytes(int half);
+void fdm_f32_freqs_pack(void *packed, const float *fourier, int half);
+void fdm_f32_noise_embedding(const struct fdm_exec *exec, struct fdm_vec *out, const double *c_noise,
+                             const void *freqs);
+void fdm_f32_swap_halves(const struct fdm_exec *exec, struct fdm_vec *out, const struct fdm_vec *in);
+
 #endif

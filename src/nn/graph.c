@@ -148,6 +148,14 @@ bool fdm_step_has_raw(const struct fdm_step *s) {
     return s->name[0] && (s->silu || s->residual >= 0 || s->scale != 1 || (s->op == FDM_OP_LINEAR && s->in2 >= 0));
 }
 
+static size_t scratch_bytes(const struct fdm_graph *g, const struct fdm_step *s, const struct fdm_backend *b, int n,
+                            int threads) {
+    const struct fdm_value *out = &g->values[s->out];
+    if (s->op == FDM_OP_ATTENTION) return b->attention_scratch(n, out->c, out->h, out->w, threads);
+    if (s->op != FDM_OP_CONV2D) return 0;
+    return b->conv2d_scratch(n, g->values[s->in].c, out->c, g->modules[s->module].k, out->h, out->w, threads);
+}
+
 fdm_status fdm_graph_plan(struct fdm_graph *g, struct fdm_plan *plan, const struct fdm_backend *backend, int n,
                           int threads, bool trace, fdm_error *err) {
     struct placer placer = {.live = malloc((size_t)g->value_count * sizeof *placer.live)};
@@ -170,10 +178,8 @@ fdm_status fdm_graph_plan(struct fdm_graph *g, struct fdm_plan *plan, const stru
             const size_t bytes = value_bytes(out, backend, n, 0);
             if (bytes > raw_bytes) raw_bytes = bytes;
         }
-        if (s->op == FDM_OP_ATTENTION) {
-            const size_t bytes = backend->attention_scratch(n, out->c, out->h, out->w, threads);
-            if (bytes > plan->scratch_bytes) plan->scratch_bytes = bytes;
-        }
+        const size_t scratch = scratch_bytes(g, s, backend, n, threads);
+        if (scratch > plan->scratch_bytes) plan->scratch_bytes = scratch;
         release_dead(&placer, g, i);
     }
     plan->raw_offset = placer.high_water;
