@@ -55,8 +55,9 @@ have = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && $(PKG_CONFIG) --modver
 require = $(if $(call have,$(1)),,$(error $(1) is missing ($(3)). On Debian or Ubuntu: apt install $(2)))
 $(call require,jansson,libjansson-dev,JSON)
 $(call require,libzip,libzip-dev,zip and npz archives)
+$(call require,zlib,zlib1g-dev,zip and npz archives)
 $(call require,stb,libstb-dev,PNG files)
-DEPS := jansson libzip stb
+DEPS := jansson libzip zlib stb
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
 DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(DEPS))
 CHECK_VERSION := $(call have,check)
