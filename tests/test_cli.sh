@@ -129,14 +129,27 @@ try 0 pass compare "$a" "$tmp/more.safetensors" --only 'nothing,[xz]'
 try 1 'nothing to compare' compare "$a" "$a" --only y
 try 3 'cut.safetensors' compare "$a" "$tmp/cut.safetensors"
 try 3 'missing.safetensors' compare "$tmp/missing.safetensors" "$a"
-try 3 '.' compare "$a" "$tmp"
+mkdir "$tmp/folder.npz"
+try 3 'folder.npz' compare "$a" "$tmp/folder.npz"
 cp "$a" "$tmp/a.txt"
-try 3 'a.txt' compare "$a" "$tmp/a.txt"
+try 2 'a.txt' compare "$a" "$tmp/a.txt"
 try 0 'RMS ratio' compare "$a" "$a" --truth "$a"
 try 1 fail compare "$a" "$tmp/near.safetensors" --truth "$a"
 try 0 pass compare "$tmp/near.safetensors" "$a" --truth "$a"
 try 1 fail compare "$a" "$a" --truth "$tmp/nan.safetensors"
 try 3 'missing' compare "$a" "$a" --truth "$tmp/missing.safetensors"
+# An .npy file holds one tensor without a name.
+npy() { # FILE DATA: two floats
+    local header="{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
+    { printf '\x93NUMPY\x01\x00\x76\x00%-117s\n' "$header" && printf "$2"; } >"$1"
+}
+npy "$tmp/one.npy" "$one_two"
+npy "$tmp/two.npy" "$one_two"
+npy "$tmp/nan.npy" '\x00\x00\xc0\x7f\x00\x00\x00\x40'
+try 0 pass compare "$tmp/one.npy" "$tmp/two.npy"
+try 0 pass compare "$a" "$tmp/two.npy" --truth "$tmp/one.npy"
+try 1 fail compare "$tmp/one.npy" "$tmp/nan.npy" --rtol 1
+
 "$fdm" compare "$a" "$tmp/near.safetensors" --json >"$tmp/out" 2>/dev/null
 verdict "--json: exit code of the verdict" test $? = 1
 for field in '"verdict": "fail"' '"name": "x"' '"rms_ratio": null' '"max_ratio": null' '"max_ulp": 1' '"max_abs": 1.19209289'; do

@@ -46,8 +46,14 @@ static fdm_status matches(bool *yes, const char *patterns, const char *name, fdm
     return FDM_OK;
 }
 
-/* view = the chosen tensors of set, borrowed from it. */
-static fdm_status choose(fdm_tensors *view, const fdm_tensors *set, const char *patterns, fdm_error *err) {
+static bool is_npy(const char *path) {
+    size_t length = strlen(path);
+    return length > 4 && strcmp(path + length - 4, ".npy") == 0;
+}
+
+/* view = the chosen tensors of set, borrowed from it; `name`, if any, for the only one. */
+static fdm_status choose(fdm_tensors *view, const fdm_tensors *set, const char *patterns, const char *name,
+                         fdm_error *err) {
     fdm_status status = FDM_OK;
     for (size_t i = 0; i < set->count && status == FDM_OK; i++) {
         const fdm_tensor *t = &set->items[i];
@@ -55,7 +61,7 @@ static fdm_status choose(fdm_tensors *view, const fdm_tensors *set, const char *
         bool wanted = true;
         if (patterns) status = matches(&wanted, patterns, t->name, err);
         if (status == FDM_OK && wanted)
-            status = fdm_tensors_add_borrowed(view, t->name, t->dtype, t->ndim, t->shape, t->data, &added, err);
+            status = fdm_tensors_add_borrowed(view, name ? name : t->name, t->dtype, t->ndim, t->shape, t->data, &added, err);
     }
     return status;
 }
@@ -161,8 +167,13 @@ static fdm_status read_sets(struct sets *sets, const struct fdm_cli *cli, const 
     const char *paths[3] = {cli->args[0], cli->args[1], o->truth};
     for (int i = 0; i < 3 && paths[i]; i++) {
         fdm_status status = fdm_tensorfile_read(&sets->read[i], paths[i], err);
+        /* An .npy file knows no names: its tensor pairs with the only one of A. */
+        const fdm_tensors *a = &sets->chosen[0];
+        bool nameless = i > 0 && (is_npy(paths[0]) || is_npy(paths[i])) && a->count == 1 && sets->read[i].count == 1;
         /* The truth may hold more than A and B. */
-        if (status == FDM_OK) status = choose(&sets->chosen[i], &sets->read[i], i == 2 ? NULL : o->only, err);
+        if (status == FDM_OK)
+            status = choose(&sets->chosen[i], &sets->read[i], i == 2 || nameless ? NULL : o->only,
+                            nameless ? a->items[0].name : NULL, err);
         if (status != FDM_OK) return status;
         if (fdm_interrupted()) return fdm_fail_interrupted(err);
     }
