@@ -55,7 +55,7 @@ static void check_pixels(const struct runner *r, const struct image_case *c, con
         fdm_image image = {0};
         fdm_error err = {0};
         snprintf(path, sizeof path, "%s/%06.0f.png", folder, seeds[i]);
-        ck_assert_msg(fdm_png_read(&image, path, &err) == FDM_OK, "%s", err.message);
+        ck_assert_msg(fdm_png_read(&image, path, 0, &err) == FDM_OK, "%s", err.message);
         ck_assert_int_eq(image.height, truth->shape[1]);
         ck_assert_int_eq(image.width, truth->shape[2]);
         ck_assert_int_eq(image.channels, truth->shape[3]);
