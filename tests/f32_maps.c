@@ -8,7 +8,7 @@
 
 #include "base/base.h"
 
-int test_isas(enum fdm_isa list[FDM_ISA_COUNT]) {
+int f32_isas(enum fdm_isa list[FDM_ISA_COUNT]) {
     static bool said;
     int count = 0;
     for (int isa = 0; isa < FDM_ISA_COUNT; isa++) {
@@ -22,70 +22,74 @@ int test_isas(enum fdm_isa list[FDM_ISA_COUNT]) {
     return count;
 }
 
-struct fdm_exec test_exec(enum fdm_isa isa, int threads) {
+struct fdm_exec f32_exec(enum fdm_isa isa, int threads) {
     struct fdm_exec exec = {.threads = threads, .kernels = fdm_kernels_for(isa), .conv = fdm_conv_kernels_for(isa)};
     return exec;
 }
 
-uint64_t test_next(uint64_t *state) {
+uint64_t f32_next(uint64_t *state) {
     uint64_t z = (*state += 0x9e3779b97f4a7c15u);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
 }
 
-int test_below(uint64_t *state, int n) { return (int)(test_next(state) % (uint64_t)n); }
-
-float test_value(uint64_t *state, enum fill fill) {
-    if (fill == FILL_EXACT) return (float)(test_below(state, 9) - 4);
-    return (float)(test_next(state) >> 40) * 0x1p-23f - 0.5f;
+int f32_below(uint64_t *state, int n) {
+    return (int)(f32_next(state) % (uint64_t)n);
 }
 
-float *test_array(uint64_t *state, size_t count, enum fill fill) {
+float f32_value(uint64_t *state, enum fill fill) {
+    if (fill == FILL_EXACT) return (float)(f32_below(state, 9) - 4);
+    return (float)(f32_next(state) >> 40) * 0x1p-23f - 0.5f;
+}
+
+float *f32_array(uint64_t *state, size_t count, enum fill fill) {
     float *a = fdm_malloc_aligned(count * sizeof *a);
     ck_assert_ptr_nonnull(a);
-    for (size_t i = 0; i < count; i++) a[i] = test_value(state, fill);
+    for (size_t i = 0; i < count; i++) a[i] = f32_value(state, fill);
     return a;
 }
 
-static size_t planes(const struct fdm_map *m) { return (size_t)m->n * ((m->c + 15) / 16); }
+static size_t planes(const struct fdm_map *m) {
+    return (size_t)m->n * ((m->c + 15) / 16);
+}
 
-size_t test_map_bytes(const struct fdm_map *m) {
+size_t f32_map_bytes(const struct fdm_map *m) {
     return planes(m) * (size_t)(m->h + 2 * m->halo) * (size_t)(m->w + 2 * m->halo) * 16 * sizeof(float);
 }
 
-struct fdm_map test_map(int n, int c, int h, int w, int halo) {
+struct fdm_map f32_map(int n, int c, int h, int w, int halo) {
     struct fdm_map m = {n, c, h, w, halo, NULL};
-    m.data = fdm_malloc_aligned(test_map_bytes(&m));
+    m.data = fdm_malloc_aligned(f32_map_bytes(&m));
     ck_assert_ptr_nonnull(m.data);
-    memset(m.data, 0xff, test_map_bytes(&m));
+    memset(m.data, 0xff, f32_map_bytes(&m));
     return m;
 }
 
-float *test_at(const struct fdm_map *m, int n, int c, int y, int x) {
+float *f32_at(const struct fdm_map *m, int n, int c, int y, int x) {
     size_t index = (size_t)n * ((m->c + 15) / 16) + c / 16;
     index = index * (size_t)(m->h + 2 * m->halo) + (size_t)(y + m->halo);
     index = index * (size_t)(m->w + 2 * m->halo) + (size_t)(x + m->halo);
     return (float *)m->data + index * 16 + c % 16;
 }
 
-struct fdm_map test_map_filled(uint64_t *state, int n, int c, int h, int w, int halo, enum fill fill) {
-    struct fdm_map m = test_map(n, c, h, w, halo);
-    memset(m.data, 0, test_map_bytes(&m));
+struct fdm_map f32_map_filled(uint64_t *state, int n, int c, int h, int w, int halo, enum fill fill) {
+    struct fdm_map m = f32_map(n, c, h, w, halo);
+    memset(m.data, 0, f32_map_bytes(&m));
     for (int i = 0; i < n * c * h * w; i++) {
-        *test_at(&m, i / (c * h * w), i / (h * w) % c, i / w % h, i % w) = test_value(state, fill);
+        *f32_at(&m, i / (c * h * w), i / (h * w) % c, i / w % h, i % w) = f32_value(state, fill);
     }
     return m;
 }
 
-void test_check_zeros(const struct fdm_map *m, const char *what) {
+void f32_check_zeros(const struct fdm_map *m, const char *what) {
     for (int n = 0; n < m->n; n++) {
         for (int c = 0; c < (m->c + 15) / 16 * 16; c++) {
             for (int y = -m->halo; y < m->h + m->halo; y++) {
                 for (int x = -m->halo; x < m->w + m->halo; x++) {
                     bool inside = c < m->c && y >= 0 && y < m->h && x >= 0 && x < m->w;
                     if (inside) continue;
-                    ck_assert_msg(*test_at(m, n, c, y, x) == 0, "%s: n %d c %d y %d x %d should be zero", what, n, c,
+                    ck_assert_msg(*f32_at(m, n, c, y, x) == 0, "%s: n %d c %d y %d x %d should be zero", what, n, c,
                                   y, x);
                 }
             }
@@ -93,9 +97,9 @@ void test_check_zeros(const struct fdm_map *m, const char *what) {
     }
 }
 
-struct fdm_map test_sample(const struct fdm_map *m, int n) {
-    struct fdm_map one = test_map(1, m->c, m->h, m->w, m->halo);
-    size_t bytes = test_map_bytes(&one);
+struct fdm_map f32_sample(const struct fdm_map *m, int n) {
+    struct fdm_map one = f32_map(1, m->c, m->h, m->w, m->halo);
+    size_t bytes = f32_map_bytes(&one);
     memcpy(one.data, (const char *)m->data + n * bytes, bytes);
     return one;
 }

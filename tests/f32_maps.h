@@ -7,28 +7,28 @@
 #include "nn/backend.h"
 #include "simd/kernels.h"
 
-/* The kinds of test data.  RANDOM: uniform in [-1, 1) plus 0.5 (activations have a mean).  EXACT: integers from -4 to 4,
- * so that every sum is exact and must be met to the bit. */
+/* The kinds of test data.  RANDOM: uniform in [-1, 1) plus 0.5 (activations have a mean).  EXACT: integers from -4
+ * to 4, so that every sum is exact and must be met to the bit. */
 enum fill { FILL_RANDOM, FILL_EXACT };
 
 /* Instruction sets this machine runs, in *list; says visibly which are skipped.  Returns how many. */
-int test_isas(enum fdm_isa list[FDM_ISA_COUNT]);
-struct fdm_exec test_exec(enum fdm_isa isa, int threads);
+int f32_isas(enum fdm_isa list[FDM_ISA_COUNT]);
+struct fdm_exec f32_exec(enum fdm_isa isa, int threads);
 
-uint64_t test_next(uint64_t *state);                      /* splitmix64 */
-int test_below(uint64_t *state, int n);                   /* 0 .. n-1 */
-float test_value(uint64_t *state, enum fill fill);
-float *test_array(uint64_t *state, size_t count, enum fill fill); /* release with fdm_free_aligned */
+uint64_t f32_next(uint64_t *state);    /* splitmix64 */
+int f32_below(uint64_t *state, int n); /* 0 .. n-1 */
+float f32_value(uint64_t *state, enum fill fill);
+float *f32_array(uint64_t *state, size_t count, enum fill fill); /* release with fdm_free_aligned */
 
 /* A map whose memory is all NaN; one whose elements are `fill` and whose halo and pad channels are zero.
  * data is released with fdm_free_aligned. */
-struct fdm_map test_map(int n, int c, int h, int w, int halo);
-struct fdm_map test_map_filled(uint64_t *state, int n, int c, int h, int w, int halo, enum fill fill);
-size_t test_map_bytes(const struct fdm_map *m);
-float *test_at(const struct fdm_map *m, int n, int c, int y, int x);
+struct fdm_map f32_map(int n, int c, int h, int w, int halo);
+struct fdm_map f32_map_filled(uint64_t *state, int n, int c, int h, int w, int halo, enum fill fill);
+size_t f32_map_bytes(const struct fdm_map *m);
+float *f32_at(const struct fdm_map *m, int n, int c, int y, int x);
 /* Fails the running test unless halo and pad channels are zero. */
-void test_check_zeros(const struct fdm_map *m, const char *what);
+void f32_check_zeros(const struct fdm_map *m, const char *what);
 /* A copy of one sample. */
-struct fdm_map test_sample(const struct fdm_map *m, int n);
+struct fdm_map f32_sample(const struct fdm_map *m, int n);
 
 #endif

@@ -22,33 +22,35 @@ struct conv_case {
     float *weight, *bias;
 };
 
-static int pick(uint64_t *state, const int *from, int count) { return from[test_below(state, count)]; }
+static int pick(uint64_t *state, const int *from, int count) {
+    return from[f32_below(state, count)];
+}
 
-/* A shape drawn from the lists that found bugs elsewhere: single and odd channels, partial vectors, groups of 1 to 3
- * vectors, chains shorter and longer than a block, maps smaller than a tile, every halo. */
+/* A shape drawn from the lists that found bugs elsewhere: single and odd channels, partial vectors, groups of 1 to
+ * 3 vectors, chains shorter and longer than a block, maps smaller than a tile, every halo. */
 static struct conv_case draw_case(uint64_t *state, enum fill fill) {
     static const int channels[] = {1, 3, 8, 16, 24, 32, 48, 64, 80, 112, 160, 272};
     static const int sizes[] = {1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17}, kernels[] = {1, 1, 3, 3, 3, 5};
     struct conv_case c = {.fill = fill};
     do {
-        c.n = 1 + test_below(state, 3);
+        c.n = 1 + f32_below(state, 3);
         c.in_c = pick(state, channels, (int)FDM_ARRAY_LEN(channels));
         c.out_c = pick(state, channels, (int)FDM_ARRAY_LEN(channels));
         c.h = pick(state, sizes, (int)FDM_ARRAY_LEN(sizes));
         c.w = pick(state, sizes, (int)FDM_ARRAY_LEN(sizes));
         c.k = pick(state, kernels, (int)FDM_ARRAY_LEN(kernels));
-        c.pad = test_below(state, 3);
+        c.pad = f32_below(state, 3);
     } while (c.h + 2 * c.pad < c.k || c.w + 2 * c.pad < c.k ||
              (double)c.n * c.in_c * c.out_c * (c.h + 2 * c.pad) * (c.w + 2 * c.pad) * c.k * c.k > 1.5e6);
     int out_h = c.h + 2 * c.pad - c.k + 1, out_w = c.w + 2 * c.pad - c.k + 1;
-    c.has_bias = test_below(state, 2), c.has_residual = test_below(state, 2), c.has_raw = test_below(state, 2);
-    c.scale = test_below(state, 2) ? 1 : fill == FILL_EXACT ? 0.5 : sqrt(0.5);
-    c.in = test_map_filled(state, c.n, c.in_c, c.h, c.w, c.pad + test_below(state, 2), fill);
-    c.residual = test_map_filled(state, c.n, c.out_c, out_h, out_w, test_below(state, 3), fill);
-    c.out = test_map(c.n, c.out_c, out_h, out_w, test_below(state, 3));
-    c.raw = test_map(c.n, c.out_c, out_h, out_w, test_below(state, 3));
-    c.weight = test_array(state, (size_t)c.out_c * c.in_c * c.k * c.k, fill);
-    c.bias = test_array(state, (size_t)c.out_c, fill);
+    c.has_bias = f32_below(state, 2), c.has_residual = f32_below(state, 2), c.has_raw = f32_below(state, 2);
+    c.scale = f32_below(state, 2) ? 1 : fill == FILL_EXACT ? 0.5 : sqrt(0.5);
+    c.in = f32_map_filled(state, c.n, c.in_c, c.h, c.w, c.pad + f32_below(state, 2), fill);
+    c.residual = f32_map_filled(state, c.n, c.out_c, out_h, out_w, f32_below(state, 3), fill);
+    c.out = f32_map(c.n, c.out_c, out_h, out_w, f32_below(state, 3));
+    c.raw = f32_map(c.n, c.out_c, out_h, out_w, f32_below(state, 3));
+    c.weight = f32_array(state, (size_t)c.out_c * c.in_c * c.k * c.k, fill);
+    c.bias = f32_array(state, (size_t)c.out_c, fill);
     return c;
 }
 
@@ -59,13 +61,13 @@ static void free_case(struct conv_case *c) {
 
 /* Runs the case into c->out and c->raw, whose memory is poisoned first. */
 static void run_case(struct conv_case *c, enum fdm_isa isa, int threads) {
-    struct fdm_exec exec = test_exec(isa, threads);
+    struct fdm_exec exec = f32_exec(isa, threads);
     struct fdm_conv2d_args args = {.k = c->k, .pad = c->pad, .epilogue = {.scale = c->scale}};
     void *packed = fdm_malloc_aligned(fdm_f32_conv2d_packed_bytes(c->out_c, c->in_c, c->k));
     ck_assert_ptr_nonnull(packed);
     fdm_f32_conv2d_pack(&exec, packed, c->weight, c->has_bias ? c->bias : NULL, c->out_c, c->in_c, c->k);
-    memset(c->out.data, 0xff, test_map_bytes(&c->out));
-    memset(c->raw.data, 0xff, test_map_bytes(&c->raw));
+    memset(c->out.data, 0xff, f32_map_bytes(&c->out));
+    memset(c->raw.data, 0xff, f32_map_bytes(&c->raw));
     args.weight = packed;
     if (c->has_residual) args.epilogue.residual = &c->residual;
     if (c->has_raw) args.epilogue.raw = &c->raw;
@@ -83,7 +85,7 @@ static void reference_sum(const struct conv_case *c, int n, int o, int y, int x,
                 int iy = y + ky - c->pad, ix = x + kx - c->pad;
                 if (iy < 0 || iy >= c->h || ix < 0 || ix >= c->w) continue;
                 double product = (double)c->weight[((o * c->in_c + i) * c->k + ky) * c->k + kx];
-                product *= *test_at(&c->in, n, i, iy, ix);
+                product *= *f32_at(&c->in, n, i, iy, ix);
                 *sum += product;
                 *magnitude += fabs(product);
             }
@@ -97,33 +99,35 @@ static double roundings(const struct conv_case *c) {
     return chain + (c->k == 1 ? (blocks + 7) / 8 : blocks) + 1;
 }
 
-/* Compares out and raw with the reference.  Tolerance: the a-priori bound of recursive summation, roundings * 2^-24 *
- * sum |w x|, plus 3 roundings of the epilogue; for exact data zero.  Returns the worst error over the bound. */
+/* Compares out and raw with the reference.  Tolerance: the a-priori bound of recursive summation, roundings * 2^-24
+ * * sum |w x|, plus 3 roundings of the epilogue; for exact data zero.  Returns the worst error over the bound. */
 static double check_case(const struct conv_case *c) {
     double worst = 0;
     for (int i = 0; i < c->n * c->out_c * c->out.h * c->out.w; i++) {
         int x = i % c->out.w, y = i / c->out.w % c->out.h, o = i / (c->out.w * c->out.h) % c->out_c;
         int n = i / (c->out.w * c->out.h * c->out_c);
-        double sum, magnitude, residual = c->has_residual ? *test_at(&c->residual, n, o, y, x) : 0;
+        double sum, magnitude, residual = c->has_residual ? *f32_at(&c->residual, n, o, y, x) : 0;
         reference_sum(c, n, o, y, x, &sum, &magnitude);
         double bound = c->fill == FILL_EXACT ? 0 : roundings(c) * 0x1p-24 * magnitude;
         double final_bound = c->fill == FILL_EXACT ? 0 : bound + 3 * 0x1p-24 * (magnitude + fabs(residual));
-        double error = fabs(*test_at(&c->out, n, o, y, x) - (sum + residual) * c->scale);
-        ck_assert_msg(error <= final_bound, "out n %d o %d y %d x %d: error %g > %g", n, o, y, x, error, final_bound);
+        double error = fabs(*f32_at(&c->out, n, o, y, x) - (sum + residual) * c->scale);
+        ck_assert_msg(error <= final_bound, "out n %d o %d y %d x %d: error %g > %g", n, o, y, x, error,
+                      final_bound);
         if (c->has_raw) {
-            double raw_error = fabs(*test_at(&c->raw, n, o, y, x) - sum);
-            ck_assert_msg(raw_error <= bound, "raw n %d o %d y %d x %d: error %g > %g", n, o, y, x, raw_error, bound);
+            double raw_error = fabs(*f32_at(&c->raw, n, o, y, x) - sum);
+            ck_assert_msg(raw_error <= bound, "raw n %d o %d y %d x %d: error %g > %g", n, o, y, x, raw_error,
+                          bound);
         }
         if (final_bound > 0) worst = fmax(worst, error / final_bound);
     }
-    test_check_zeros(&c->out, "out");
-    if (c->has_raw) test_check_zeros(&c->raw, "raw");
+    f32_check_zeros(&c->out, "out");
+    if (c->has_raw) f32_check_zeros(&c->raw, "raw");
     return worst;
 }
 
 static void against_loops(enum fill fill, int cases, uint64_t seed) {
     enum fdm_isa isas[FDM_ISA_COUNT];
-    int count = test_isas(isas);
+    int count = f32_isas(isas);
     double worst = 0;
     for (int i = 0; i < cases; i++) {
         uint64_t state = seed + (uint64_t)i;
@@ -134,44 +138,48 @@ static void against_loops(enum fill fill, int cases, uint64_t seed) {
         }
         free_case(&c);
     }
-    printf("conv2d %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random", cases,
-           worst);
+    printf("conv2d %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random",
+           cases, worst);
 }
 
-START_TEST(random_shapes) { against_loops(FILL_RANDOM, 80, 1000); }
+START_TEST(random_shapes) {
+    against_loops(FILL_RANDOM, 80, 1000);
+}
 END_TEST
 
-START_TEST(exact_shapes) { against_loops(FILL_EXACT, 80, 2000); }
+START_TEST(exact_shapes) {
+    against_loops(FILL_EXACT, 80, 2000);
+}
 END_TEST
 
 /* Same bits for every instruction set and thread count, and for a sample alone. */
 START_TEST(same_bits) {
     enum fdm_isa isas[FDM_ISA_COUNT];
-    int count = test_isas(isas);
+    int count = f32_isas(isas);
     for (uint64_t seed = 3000; seed < 3030; seed++) {
         uint64_t state = seed;
         struct conv_case c = draw_case(&state, FILL_RANDOM);
         run_case(&c, isas[0], 1);
         struct conv_case first = c;
-        first.out = test_map(c.n, c.out_c, c.out.h, c.out.w, c.out.halo);
-        first.raw = test_map(c.n, c.out_c, c.raw.h, c.raw.w, c.raw.halo);
-        memcpy(first.out.data, c.out.data, test_map_bytes(&c.out));
-        memcpy(first.raw.data, c.raw.data, test_map_bytes(&c.raw));
+        first.out = f32_map(c.n, c.out_c, c.out.h, c.out.w, c.out.halo);
+        first.raw = f32_map(c.n, c.out_c, c.raw.h, c.raw.w, c.raw.halo);
+        memcpy(first.out.data, c.out.data, f32_map_bytes(&c.out));
+        memcpy(first.raw.data, c.raw.data, f32_map_bytes(&c.raw));
         for (int a = 0; a < count; a++) {
             for (int threads = 1; threads <= 4; threads++) {
                 run_case(&c, isas[a], threads);
-                ck_assert_msg(!memcmp(first.out.data, c.out.data, test_map_bytes(&c.out)) &&
-                                  !memcmp(first.raw.data, c.raw.data, test_map_bytes(&c.raw)),
+                ck_assert_msg(!memcmp(first.out.data, c.out.data, f32_map_bytes(&c.out)) &&
+                                  !memcmp(first.raw.data, c.raw.data, f32_map_bytes(&c.raw)),
                               "seed %d: %s with %d threads differs from portable", (int)seed, fdm_isa_name(isas[a]),
                               threads);
             }
             for (int n = 0; n < c.n; n++) {
                 struct conv_case one = c;
                 one.n = 1;
-                one.in = test_sample(&c.in, n), one.residual = test_sample(&c.residual, n);
-                one.out = test_sample(&c.out, n), one.raw = test_sample(&c.raw, n);
+                one.in = f32_sample(&c.in, n), one.residual = f32_sample(&c.residual, n);
+                one.out = f32_sample(&c.out, n), one.raw = f32_sample(&c.raw, n);
                 run_case(&one, isas[a], 2);
-                size_t bytes = test_map_bytes(&one.out);
+                size_t bytes = f32_map_bytes(&one.out);
                 ck_assert_msg(!memcmp((char *)first.out.data + n * bytes, one.out.data, bytes),
                               "seed %d: %s, sample %d alone differs", (int)seed, fdm_isa_name(isas[a]), n);
                 fdm_free_aligned(one.in.data), fdm_free_aligned(one.residual.data);
@@ -187,36 +195,36 @@ END_TEST
 /* A NaN or infinity must reach the outputs that depend on it and nothing else: no halo, no pad channel. */
 START_TEST(nan_stays_inside) {
     enum fdm_isa isas[FDM_ISA_COUNT];
-    int count = test_isas(isas);
+    int count = f32_isas(isas);
     uint64_t state = 4000;
     for (int a = 0; a < count; a++) {
         struct conv_case c = {.n = 1, .in_c = 5, .out_c = 7, .h = 6, .w = 6, .k = 3, .pad = 1, .scale = 1};
-        c.in = test_map_filled(&state, 1, 5, 6, 6, 1, FILL_RANDOM);
-        c.residual = test_map_filled(&state, 1, 7, 6, 6, 0, FILL_RANDOM);
-        c.out = test_map(1, 7, 6, 6, 1), c.raw = test_map(1, 7, 6, 6, 0);
-        c.weight = test_array(&state, 7 * 5 * 9, FILL_RANDOM), c.bias = test_array(&state, 7, FILL_RANDOM);
-        *test_at(&c.in, 0, 2, 1, 1) = a % 2 ? INFINITY : NAN;
+        c.in = f32_map_filled(&state, 1, 5, 6, 6, 1, FILL_RANDOM);
+        c.residual = f32_map_filled(&state, 1, 7, 6, 6, 0, FILL_RANDOM);
+        c.out = f32_map(1, 7, 6, 6, 1), c.raw = f32_map(1, 7, 6, 6, 0);
+        c.weight = f32_array(&state, 7 * 5 * 9, FILL_RANDOM), c.bias = f32_array(&state, 7, FILL_RANDOM);
+        *f32_at(&c.in, 0, 2, 1, 1) = a % 2 ? INFINITY : NAN;
         run_case(&c, isas[a], 1);
-        test_check_zeros(&c.out, "out");
+        f32_check_zeros(&c.out, "out");
         for (int i = 0; i < 7 * 36; i++) {
             int y = i / 6 % 6, x = i % 6;
             bool touched = y <= 2 && x <= 2;
-            ck_assert(touched == !isfinite(*test_at(&c.out, 0, i / 36, y, x)));
+            ck_assert(touched == !isfinite(*f32_at(&c.out, 0, i / 36, y, x)));
         }
         free_case(&c);
     }
 }
 END_TEST
 
-/* Floats of every size and sign, many with few significant bits, so that midpoints, subnormal and overflowing sums and
- * exact cancellations occur all the time. */
+/* Floats of every size and sign, many with few significant bits, so that midpoints, subnormal and overflowing sums
+ * and exact cancellations occur all the time. */
 static float awkward(uint64_t *state) {
-    uint32_t bits = (uint32_t)test_next(state);
-    int kind = test_below(state, 8);
-    if (kind == 0) bits &= 0xff800000u;                                                /* a power of two, inf, zero */
-    if (kind <= 3) bits &= 0xffff8000u << test_below(state, 8);                        /* few bits */
-    if (kind >= 2 && kind <= 6) bits = (bits & 0x807fffffu) | (uint32_t)(127 + test_below(state, 50) - 25) << 23;
-    if (kind == 7) bits = (bits & 0x807fffffu) | (uint32_t)test_below(state, 90) << 23; /* products near zero */
+    uint32_t bits = (uint32_t)f32_next(state);
+    int kind = f32_below(state, 8);
+    if (kind == 0) bits &= 0xff800000u;                        /* a power of two, inf, zero */
+    if (kind <= 3) bits &= 0xffff8000u << f32_below(state, 8); /* few bits */
+    if (kind >= 2 && kind <= 6) bits = (bits & 0x807fffffu) | (uint32_t)(127 + f32_below(state, 50) - 25) << 23;
+    if (kind == 7) bits = (bits & 0x807fffffu) | (uint32_t)f32_below(state, 90) << 23; /* products near zero */
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
@@ -225,26 +233,27 @@ static float awkward(uint64_t *state) {
 /* Chains of 16 links against fmaf of the C library, which rounds correctly. */
 START_TEST(fused_multiply_add) {
     enum fdm_isa isas[FDM_ISA_COUNT];
-    int count = test_isas(isas), subnormal = 0;
+    int count = f32_isas(isas), subnormal = 0;
     uint64_t state = 5000;
     _Alignas(64) float x[16], weight[256], sum[16];
     const ptrdiff_t zero = 0;
     for (int round = 0; round < 20000; round++) {
         /* every fourth round: products around the smallest floats, so that the whole chain is subnormal */
-        for (int i = 0; i < 16; i++) x[i] = round % 4 ? awkward(&state) : 0x1p-60f * test_value(&state, FILL_RANDOM);
+        for (int i = 0; i < 16; i++) x[i] = round % 4 ? awkward(&state) : 0x1p-60f * f32_value(&state, FILL_RANDOM);
         for (int i = 0; i < 256; i++) {
-            weight[i] = round % 4 ? awkward(&state) : 0x1p-76f * test_value(&state, (enum fill)(round / 4 % 2));
+            weight[i] = round % 4 ? awkward(&state) : 0x1p-76f * f32_value(&state, (enum fill)(round / 4 % 2));
         }
         for (int a = 0; a < count; a++) {
-            struct fdm_conv_chain chain = {.x = x, .x_pixel = &zero, .x_segment = &zero, .weight = weight, .sum = sum};
+            struct fdm_conv_chain chain = {
+                .x = x, .x_pixel = &zero, .x_segment = &zero, .weight = weight, .sum = sum};
             chain.sum_pixel = &zero, chain.segments = chain.pixels = chain.vectors = 1, chain.first = true;
             fdm_conv_kernels_for(isas[a])->chain(&chain);
             for (int l = 0; l < 16; l++) {
                 float expected = 0;
                 for (int i = 0; i < 16; i++) expected = fmaf(weight[i * 16 + l], x[i], expected);
                 bool same = isnan(expected) ? isnan(sum[l]) : !memcmp(&expected, &sum[l], sizeof expected);
-                ck_assert_msg(same, "%s: %a, fmaf gives %a (round %d lane %d)", fdm_isa_name(isas[a]), (double)sum[l],
-                              (double)expected, round, l);
+                ck_assert_msg(same, "%s: %a, fmaf gives %a (round %d lane %d)", fdm_isa_name(isas[a]),
+                              (double)sum[l], (double)expected, round, l);
                 subnormal += a == 0 && expected != 0 && fabsf(expected) < FLT_MIN;
             }
         }
