@@ -9,6 +9,7 @@
 #include "base/tensor_set.h"
 #include "io/io.h"
 #include "io/json_scan.h"
+#include "io/text.h"
 
 enum {
     LENGTH_BYTES = 8,
@@ -209,14 +210,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(x->name, y->name);
 }
 
-static int by_text(const void *a, const void *b) {
-    const char *const *x = a, *const *y = b;
-    return strcmp(*x, *y);
-}
-
-/* By sorting: comparing all pairs would let a header of a million names take hours. */
 static fdm_status check_duplicates(const struct reading *r) {
-    fdm_status status = FDM_OK;
     size_t n = r->set->meta_count;
     qsort(r->entries, r->count, sizeof *r->entries, by_name);
     for (size_t i = 1; i < r->count; i++)
@@ -226,12 +220,9 @@ static fdm_status check_duplicates(const struct reading *r) {
     const char **keys = malloc(n * sizeof *keys); /* the set's own list is as large */
     if (!keys) return fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (%zu metadata keys)", r->label, n);
     memcpy(keys, r->set->meta_keys, n * sizeof *keys);
-    qsort(keys, n, sizeof *keys, by_text);
-    for (size_t i = 1; i < n && !status; i++)
-        if (strcmp(keys[i - 1], keys[i]) == 0)
-            status = bad(r, "__metadata__", LENGTH_BYTES, "duplicate key \"%.40s\"", keys[i]);
+    const char *twice = fdm_find_duplicate(keys, n);
     free(keys);
-    return status;
+    return twice ? bad(r, "__metadata__", LENGTH_BYTES, "duplicate key \"%.40s\"", twice) : FDM_OK;
 }
 
 /* By position; empty tensors before the one that starts at the same byte. */
