@@ -13,7 +13,9 @@ static void note(double *worst, double error) {
     if (!(error <= *worst)) *worst = error;
 }
 
-static double relative(double got, double want) { return fabs(got - want) / (want != 0 ? fabs(want) : 1); }
+static double relative(double got, double want) {
+    return fabs(got - want) / (want != 0 ? fabs(want) : 1);
+}
 
 static fdm_sample_options options(fdm_solver solver, int steps) {
     fdm_sample_options opt = fdm_sample_defaults();
@@ -29,11 +31,15 @@ static const struct grid_row {
     int steps;
     double rho, sigma_min, sigma_max, net_min, net_max;
 } grid_rows[] = {
-    {18, 7, 0.002, 80, 0, INFINITY},   {5, 7, 0.002, 80, 0.002, 80},
+    {18, 7, 0.002, 80, 0, INFINITY},
+    {5, 7, 0.002, 80, 0.002, 80},
     {40, 7, 0.002, 80, 0.0009765625, 152.16697692871094},
-    {18, 7, 0.002, 80, 0.02, 100},     {256, 7, 0.002, 80, 0, INFINITY},
-    {18, 5, 0.01, 50, 0, INFINITY},    {10, 1, 0.002, 80, 0, INFINITY},
-    {13, 3.5, 0.03, 200, 0.02, 100},   {2, 7, 0.002, 80, 0, INFINITY},
+    {18, 7, 0.002, 80, 0.02, 100},
+    {256, 7, 0.002, 80, 0, INFINITY},
+    {18, 5, 0.01, 50, 0, INFINITY},
+    {10, 1, 0.002, 80, 0, INFINITY},
+    {13, 3.5, 0.03, 200, 0.02, 100},
+    {2, 7, 0.002, 80, 0, INFINITY},
 };
 enum { GRIDS = sizeof grid_rows / sizeof *grid_rows };
 
@@ -68,7 +74,8 @@ START_TEST(edm_grid) {
     ck_assert_int_eq(nfe, 2 * row->steps - 1);
     /* two pow() of 1 ulp each, the inner one's error times rho <= 7 */
     ck_assert(worst <= 16 * 0x1p-53 * 7);
-    /* the state follows the grid, D's rounding to f32 may fall the other way here and there: 2^-24 of the last D's */
+    /* the state follows the grid, D's rounding to f32 may fall the other way here and there: 2^-24 of the last D's
+     */
     ck_assert(relative(x, *x_out) <= 1e-7);
     free(t), free(want), free(x_out);
     fdm_tensors_free(&set);
@@ -84,7 +91,8 @@ START_TEST(dpm_grid_and_orders) {
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
         char prefix[16];
         snprintf(prefix, sizeof prefix, "dpm%d.", steps[k]);
-        const int outer = fdm_dpm_step_count(steps[k] + 1); /* the published N - 1 calls, plus the last at sigma_min */
+        const int outer =
+            fdm_dpm_step_count(steps[k] + 1); /* the published N - 1 calls, plus the last at sigma_min */
         ck_assert_int_eq(outer, golden_dim(&set, prefix, "orders", 0));
         int orders[20], sum = 0;
         float t[21];
@@ -197,12 +205,18 @@ START_TEST(replay_recorded) {
     fdm_noise_array array = {NULL, row->steps};
     const fdm_noise_fn noise = {fdm_noise_from_array, &array};
     if (golden_find(&set, "", "noise")) array.noise = noise_values = golden_f64(&set, "", "noise");
-    const fdm_denoise_fn net = {play, &r, row->net_min, row->net_max, n, (int)x_call->shape[2], (int)x_call->shape[3],
+    const fdm_denoise_fn net = {play,
+                                &r,
+                                row->net_min,
+                                row->net_max,
+                                n,
+                                (int)x_call->shape[2],
+                                (int)x_call->shape[3],
                                 (int)x_call->shape[4]};
     double *x = calloc(r.numel, sizeof *x);
     int nfe = 0;
-    fdm_status status = fdm_sample(x, &nfe, golden_f32(&set, "", "latents"), &net, array.noise ? &noise : NULL, NULL,
-                                   &opt, &err);
+    fdm_status status =
+        fdm_sample(x, &nfe, golden_f32(&set, "", "latents"), &net, array.noise ? &noise : NULL, NULL, &opt, &err);
     ck_assert_msg(status == FDM_OK, "%s", err.message);
     ck_assert_int_eq(nfe, calls);
     ck_assert_int_eq(nfe, fdm_sample_nfe(&opt));
@@ -279,10 +293,11 @@ static double gauss_error(fdm_solver solver, int steps, double sigma_max) {
 START_TEST(order_of_convergence) {
     static const struct {
         fdm_solver solver;
-        /* dpm: multiples of 3, so that the last step is of order 2, whose single local error h^3 leaves the whole at
-         * order 3; few steps, since its levels are f32 (1e-7). */
+        /* dpm: multiples of 3, so that the last step is of order 2, whose single local error h^3 leaves the whole
+         * at order 3; few steps, since its levels are f32 (1e-7). */
         int coarse, fine;
-        double sigma_max; /* dpm3m: large, where D hardly changes, so that its first step of order 1 does not count */
+        double
+            sigma_max; /* dpm3m: large, where D hardly changes, so that its first step of order 1 does not count */
         double order;
     } rows[] = {{FDM_SOLVER_EULER, 200, 400, 5, 1},
                 {FDM_SOLVER_EDM, 200, 400, 5, 2},
@@ -293,8 +308,8 @@ START_TEST(order_of_convergence) {
         const double a = gauss_error(rows[i].solver, rows[i].coarse, rows[i].sigma_max);
         const double b = gauss_error(rows[i].solver, rows[i].fine, rows[i].sigma_max);
         double order = log(a / b) / log((double)rows[i].fine / rows[i].coarse);
-        printf("  %-5s %d steps: %.3g, %d steps: %.3g, order %.2f\n", fdm_solver_name(rows[i].solver), rows[i].coarse,
-               a, rows[i].fine, b, order);
+        printf("  %-5s %d steps: %.3g, %d steps: %.3g, order %.2f\n", fdm_solver_name(rows[i].solver),
+               rows[i].coarse, a, rows[i].fine, b, order);
         fflush(stdout); /* Check forks: what is buffered is lost where an assertion fails */
         ck_assert(fabs(order - rows[i].order) <= 0.35); /* far from the next integer either way */
         ck_assert(gauss_error(rows[i].solver, 18, 80) < 0.3);
@@ -434,7 +449,8 @@ static fdm_status broken(void *ctx, int n, double *D, const double *x, double si
 }
 
 START_TEST(callback_errors_come_through) {
-    const fdm_denoise_fn bad = {broken, NULL, 0, INFINITY, 1, 1, 1, 1}, good = {half, NULL, 0, INFINITY, 1, 1, 1, 1};
+    const fdm_denoise_fn bad = {broken, NULL, 0, INFINITY, 1, 1, 1, 1},
+                         good = {half, NULL, 0, INFINITY, 1, 1, 1, 1};
     const float one = 1;
     const double zeros[2] = {0};
     double x;
