@@ -234,7 +234,7 @@ CLANG_TIDY ?= clang-tidy
 TIDY_SRC   := $(LIB_SRC) $(CLI_SRC) $(SIMD_ONCE) $(SIMD_ALL) $(filter %_portable.c,$(SIMD_PER))
 .PHONY: tidy format-check
 tidy: $(TIDY_SRC:%=$(BUILD)/tidy/%.ok)
-$(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/flags.stamp
+$(BUILD)/tidy/%.ok: % .clang-tidy $(wildcard include/fdm/*.h src/*/*.h simd/*.h) $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
 	@echo "  TIDY  $<"
 	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS_ALL) $(OPENMP) $(ISA_portable) 2>$@.log \
