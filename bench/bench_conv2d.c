@@ -142,8 +142,8 @@ static void bench_layer(const struct fdm_exec *exec, enum fdm_isa isa, const str
         if (after > peaks[r]) peaks[r] = after;
         ratio[r] = speed[r] / peaks[r];
     }
-    printf("%dx%d %3d->%3d %2dx%-2d N=%d  %7.1f GFLOP/s  peak %6.1f  median of ratios %5.1f %%  best %5.1f %%\n", l->k,
-           l->k, l->in_c, l->out_c, l->size, l->size, n, median(speed, rounds), median(peaks, rounds),
+    printf("%dx%d %3d->%3d %2dx%-2d N=%d  %7.1f GFLOP/s  peak %6.1f  median of ratios %5.1f %%  best %5.1f %%\n",
+           l->k, l->k, l->in_c, l->out_c, l->size, l->size, n, median(speed, rounds), median(peaks, rounds),
            100 * median(ratio, rounds), 100 * ratio[rounds - 1]);
     fdm_free_aligned(weight), fdm_free_aligned(packed), fdm_free_aligned(in.data), fdm_free_aligned(out.data);
 }

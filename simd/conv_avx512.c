@@ -8,9 +8,15 @@
 #define FDM_CONV_VECTORS 3
 #include "simd/conv_impl.h"
 
-static void strip_1(const struct fdm_conv_chain *c) { conv_strip(c, 1); }
-static void strip_2(const struct fdm_conv_chain *c) { conv_strip(c, 2); }
-static void strip_3(const struct fdm_conv_chain *c) { conv_strip(c, 3); }
+static void strip_1(const struct fdm_conv_chain *c) {
+    conv_strip(c, 1);
+}
+static void strip_2(const struct fdm_conv_chain *c) {
+    conv_strip(c, 2);
+}
+static void strip_3(const struct fdm_conv_chain *c) {
+    conv_strip(c, 3);
+}
 
 static void chain(const struct fdm_conv_chain *c) {
     static void (*const strips[])(const struct fdm_conv_chain *) = {strip_1, strip_2, strip_3};

@@ -1,7 +1,8 @@
 /* conv_impl.h - the micro-kernel itself, once, over the 16-lane vector type; conv_<isa>.c only chooses the tile.
  *
- * The including file defines FDM_CONV_TILE (pixels in a register tile) and FDM_CONV_VECTORS (most vectors in a group)
- * so that FDM_CONV_TILE x FDM_CONV_VECTORS accumulators, the weights and a broadcast input fit the registers. */
+ * The including file defines FDM_CONV_TILE (pixels in a register tile) and FDM_CONV_VECTORS (most vectors in a
+ * group) so that FDM_CONV_TILE x FDM_CONV_VECTORS accumulators, the weights and a broadcast input fit the
+ * registers. */
 #ifndef FDM_SIMD_CONV_IMPL_H
 #define FDM_SIMD_CONV_IMPL_H
 
@@ -35,7 +36,8 @@ static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int f
             v16 value = v16_add(lanes < CONV_L ? v16_load_tail(sum, lanes) : v16_load(sum), bias);
             if (f->raw) v16_store(f->raw + f->raw_pixel[first + p] + v * f->raw_vector, value);
             if (f->residual) {
-                value = v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
+                value =
+                    v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
             }
             v16_store(c->sum + c->sum_pixel[first + p] + v * c->sum_vector, v16_mul(value, scale));
         }
@@ -73,10 +75,11 @@ V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const stru
     }
 }
 
-/* One tile: pixels first .. first+count-1.  x_pixel and sum_pixel have FDM_CONV_TILE entries; in a short tile the last
- * pixel is repeated.  All running sums are read before any is written, so the repeats store the same value again. */
-V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, const ptrdiff_t *sum_pixel, int first,
-                      int count, const int V) {
+/* One tile: pixels first .. first+count-1.  x_pixel and sum_pixel have FDM_CONV_TILE entries; in a short tile the
+ * last pixel is repeated.  All running sums are read before any is written, so the repeats store the same value
+ * again. */
+V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, const ptrdiff_t *sum_pixel,
+                      int first, int count, const int V) {
     v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS];
     conv_accumulate(acc, c, x_pixel, V);
     if (!c->first) {
