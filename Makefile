@@ -55,8 +55,9 @@ have = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && $(PKG_CONFIG) --modver
 require = $(if $(call have,$(1)),,$(error $(1) is missing ($(3)). On Debian or Ubuntu: apt install $(2)))
 $(call require,jansson,libjansson-dev,JSON)
 $(call require,libzip,libzip-dev,zip and npz archives)
+$(call require,zlib,zlib1g-dev,PNG and zip archives)
 $(call require,stb,libstb-dev,PNG files)
-DEPS := jansson libzip stb
+DEPS := jansson libzip zlib stb
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
 DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(DEPS))
 CHECK_VERSION := $(call have,check)
@@ -233,7 +234,7 @@ CLANG_TIDY ?= clang-tidy
 TIDY_SRC   := $(LIB_SRC) $(CLI_SRC) $(SIMD_ONCE) $(SIMD_ALL) $(filter %_portable.c,$(SIMD_PER))
 .PHONY: tidy format-check
 tidy: $(TIDY_SRC:%=$(BUILD)/tidy/%.ok)
-$(BUILD)/tidy/%.ok: % .clang-tidy $(BUILD)/flags.stamp
+$(BUILD)/tidy/%.ok: % .clang-tidy $(wildcard include/fdm/*.h src/*/*.h simd/*.h) $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
 	@echo "  TIDY  $<"
 	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS_ALL) $(OPENMP) $(ISA_portable) 2>$@.log \

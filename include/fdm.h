@@ -15,8 +15,19 @@
 #ifndef FDM_H
 #define FDM_H
 
+#include "fdm/compare.h"
+#include "fdm/config.h"
+#include "fdm/denoiser.h"
+#include "fdm/npz.h"
+#include "fdm/png.h"
+#include "fdm/precond.h"
+#include "fdm/process.h"
+#include "fdm/random.h"
+#include "fdm/safetensors.h"
+#include "fdm/sample.h"
 #include "fdm/status.h"
 #include "fdm/tensor.h"
+#include "fdm/tensorfile.h"
 #include "fdm/version.h"
 
 #endif

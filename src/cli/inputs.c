@@ -44,7 +44,7 @@ static bool fits(const fdm_tensor *t, const struct fdm_wanted *w, int64_t n, int
 fdm_status fdm_input_read(double **out, int64_t *n, const fdm_tensors *set, const char *path,
                           const struct fdm_wanted *w, fdm_error *err) {
     char has[128], wants[128];
-    int64_t rows = 0, wanted[4];
+    int64_t rows = 0, wanted[5];
     size_t bytes;
     *out = NULL;
     const fdm_tensor *t = fdm_tensors_find(set, w->name);

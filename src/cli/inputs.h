@@ -13,7 +13,7 @@
 struct fdm_wanted {
     const char *name;
     int ndim;
-    int64_t shape[4]; /* shape[0] is n, or 0 where n is to be found out */
+    int64_t shape[5]; /* shape[0] is n, or 0 where n is to be found out */
     bool required;
     bool repeat;   /* a first dimension of 1 stands for n equal rows */
     bool trailing; /* trailing dimensions of 1 are ignored: (n, 1, 1, 1) for (n); a scalar for repeat */

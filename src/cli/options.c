@@ -187,7 +187,7 @@ enum { MAX_NAME = 64 };
 
 /* Edits (insert, delete, replace, swap neighbours) that turn a into b. */
 static size_t edit_distance(const char *a, const char *b) {
-    size_t na = strlen(a), nb = strlen(b), rows[3][MAX_NAME + 1];
+    size_t na = strlen(a), nb = strlen(b), rows[3][MAX_NAME + 1] = {{0}};
     size_t *before = rows[0], *previous = rows[1], *row = rows[2];
     if (na > MAX_NAME || nb > MAX_NAME) return SIZE_MAX;
     for (size_t j = 0; j <= nb; j++) previous[j] = j;

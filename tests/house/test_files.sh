@@ -20,13 +20,16 @@ grep -rInE '/(work|home)/[a-z]+/|/tmp/wt' --include='*' src simd include tests b
     grep -v '^tests/house/test_files.sh:' >"$tmp/places"
 verdict "no path of one machine" bash -c "cat $tmp/places; ! grep -q . $tmp/places"
 
-verdict "golden files are those of tests/golden/SHA256SUMS" bash -c 'cd tests/golden && sha256sum --quiet --strict -c SHA256SUMS'
-(cd tests/golden && find . -type f ! -name SHA256SUMS ! -name '*.md' ! -name '*.txt' | sed 's|^\./||' | sort) >"$tmp/there"
-awk '{ print $2 }' tests/golden/SHA256SUMS | sort >"$tmp/listed"
-verdict "every golden file is listed" diff "$tmp/there" "$tmp/listed"
+for folder in tests/golden tests/golden_extra; do
+    verdict "files of $folder are those of SHA256SUMS" bash -c "cd $folder && sha256sum --quiet --strict -c SHA256SUMS"
+    (cd "$folder" && find . -type f ! -name SHA256SUMS ! -name '*.md' | sed 's|^\./||' | sort) >"$tmp/there"
+    awk '{ print $2 }' "$folder/SHA256SUMS" | sort >"$tmp/listed"
+    verdict "every file of $folder is listed" diff "$tmp/there" "$tmp/listed"
+done
+awk '{ print $2 }' tests/golden/SHA256SUMS >"$tmp/listed"
 while read -r file; do
     grep -qF "\`$file\`" tests/golden/MANIFEST.md || fail "tests/golden/MANIFEST.md says nothing of $file"
-done <"$tmp/there"
+done <"$tmp/listed"
 ok "tests/golden/MANIFEST.md read"
 # The check can fail.
 cp tests/golden/SHA256SUMS "$tmp/sums"

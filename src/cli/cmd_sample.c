@@ -1,0 +1,408 @@
+/* cmd_sample.c - `fdm sample`: images from seeds, or from given latents. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/base.h"
+#include "cli/cli.h"
+#include "cli/inputs.h"
+#include "fdm/denoiser.h"
+#include "fdm/png.h"
+#include "fdm/sample.h"
+#include "fdm/tensorfile.h"
+
+struct sample_options {
+    const char *model, *outdir, *grid, *latents, *save_tensors;
+    struct fdm_intlist seeds;
+    int64_t steps, class_index, batch;
+    int solver, rng;
+    double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise;
+    bool subdirs;
+};
+
+#define NAME(e, name) name,
+static const char *const solver_names[] = {FDM_SOLVERS(NAME) NULL};
+static const char *const rng_names[] = {FDM_RNG_KINDS(NAME) NULL};
+#undef NAME
+
+static const struct sample_options defaults = {.steps = 18, .class_index = -1, .batch = 64, .sigma_min = 0.002,
+                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1};
+static const struct fdm_option options[] = {
+    FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
+    FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
+    FDM_OPTION_INTLIST(struct sample_options, seeds, "seeds", 0, 4294967295, "LIST", "one image per seed, such as 0-63,100 (default 0-63)"),
+    FDM_OPTION_INT(struct sample_options, steps, "steps", 2, FDM_MAX_STEPS, "N", "steps of the noise grid (default 18)"),
+    FDM_OPTION_ENUM(struct sample_options, solver, "solver", solver_names, "edm: Heun; dpm: DPM-Solver++ singlestep; dpm2m, dpm3m: multistep"),
+    FDM_OPTION_FLOAT(struct sample_options, sigma_min, "sigma_min", 1e-12, 1e12, "X", "lowest noise level (default 0.002)"),
+    FDM_OPTION_FLOAT(struct sample_options, sigma_max, "sigma_max", 1e-12, 1e12, "X", "highest noise level (default 80)"),
+    FDM_OPTION_FLOAT(struct sample_options, rho, "rho", 1e-6, 1e6, "X", "exponent of the noise grid (default 7)"),
+    FDM_OPTION_FLOAT(struct sample_options, S_churn, "S_churn", 0, 1e12, "X", "stochasticity strength (default 0)"),
+    FDM_OPTION_FLOAT(struct sample_options, S_min, "S_min", 0, 1e12, "X", "stochasticity from this noise level (default 0)"),
+    FDM_OPTION_FLOAT(struct sample_options, S_max, "S_max", 0, INFINITY, "X", "stochasticity up to this noise level (default inf)"),
+    FDM_OPTION_FLOAT(struct sample_options, S_noise, "S_noise", 0, 1e12, "X", "inflation of the added noise (default 1)"),
+    FDM_OPTION_INT(struct sample_options, class_index, "class", 0, 1048575, "K", "this class for every image (default: drawn per seed)"),
+    FDM_OPTION_INT(struct sample_options, batch, "batch", 1, 65536, "N", "images at a time (default 64); changes no bits"),
+    FDM_OPTION_FLAG(struct sample_options, subdirs, "subdirs", "one folder per thousand seeds"),
+    FDM_OPTION_STRING(struct sample_options, grid, "grid", "FILE.png", "all images in one picture"),
+    FDM_OPTION_ENUM(struct sample_options, rng, "rng", rng_names, "whose random numbers a seed stands for"),
+    FDM_OPTION_STRING(struct sample_options, latents, "latents", "FILE", "tensors latents (N,C,R,R) [noise (steps,N,C,R,R)] [class_labels] instead of seeds"),
+    FDM_OPTION_STRING(struct sample_options, save_tensors, "save-tensors", "FILE", "x_final, t_steps, x_call, D_call, call_sigma ... as tensors"),
+    FDM_OPTION_END,
+};
+
+/* One whole run: everything that is n samples long. */
+struct job {
+    const struct sample_options *o;
+    fdm_sample_options how;
+    fdm_denoiser *denoiser;
+    const fdm_config *config;
+    int64_t n;
+    size_t per_sample; /* C * R * R */
+    uint64_t *seeds;   /* (N), or NULL with given latents */
+    float *latents;    /* (N, C, R, R), filled batch by batch from the seeds, or given */
+    double *noise;     /* (steps, N, C, R, R) given with the latents, or NULL */
+    double *labels;    /* (N, label_dim), or NULL */
+    double *x;         /* (N, C, R, R): results */
+    uint8_t *pixels;   /* (N, R, R, C) */
+    fdm_tensors record; /* --save-tensors */
+    struct fdm_progress progress;
+    int64_t done; /* evaluations of D, counted per image */
+    int first, count; /* the batch that runs now */
+    double *sigma;    /* (batch) one noise level repeated */
+};
+
+static void job_free(struct job *j) {
+    fdm_denoiser_free(&j->denoiser);
+    fdm_tensors_free(&j->record);
+    free(j->seeds);
+    free(j->latents);
+    free(j->noise);
+    free(j->labels);
+    free(j->x);
+    free(j->pixels);
+    free(j->sigma);
+}
+
+/* --- inputs --- */
+
+static void *allocate(size_t count, size_t size, const char *what, fdm_error *err, fdm_status *status) {
+    void *p = NULL;
+    size_t bytes;
+    if (*status != FDM_OK) return NULL;
+    if (!fdm_mul_size(&bytes, count, size) || !(p = malloc(bytes ? bytes : 1))) *status = fdm_fail_oom(err, what, count);
+    return p;
+}
+
+static fdm_status read_latents(struct job *j, fdm_error *err) {
+    const fdm_config *c = j->config;
+    const int64_t r = c->img_resolution;
+    const char *path = j->o->latents;
+    fdm_tensors set = {0};
+    double *latents = NULL;
+    int64_t steps = j->how.num_steps;
+    fdm_status status = fdm_tensorfile_read(&set, path, err);
+    const struct fdm_wanted wanted = {"latents", 4, {0, c->img_channels, r, r}, .required = true};
+    const struct fdm_wanted labels = {"class_labels", 2, {0, c->label_dim}, .repeat = true};
+    if (status == FDM_OK) status = fdm_input_read(&latents, &j->n, &set, path, &wanted, err);
+    if (status == FDM_OK && c->label_dim) status = fdm_input_read(&j->labels, &j->n, &set, path, &labels, err);
+    if (status == FDM_OK && fdm_tensors_find(&set, "noise")) {
+        const struct fdm_wanted noise = {"noise", 5, {0, j->n, c->img_channels, r, r}};
+        status = fdm_input_read(&j->noise, &steps, &set, path, &noise, err);
+    }
+    const size_t count = (size_t)j->n * j->per_sample;
+    j->latents = allocate(count, sizeof *j->latents, "latents", err, &status);
+    for (size_t i = 0; i < count && status == FDM_OK; i++) {
+        j->latents[i] = (float)latents[i];
+        if (!isfinite(j->latents[i]))
+            status = fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"latents\": element %zu is not finite", path, i);
+    }
+    free(latents);
+    fdm_tensors_free(&set);
+    return status;
+}
+
+static fdm_status take_seeds(struct job *j, fdm_error *err) {
+    const struct fdm_intlist *list = &j->o->seeds;
+    fdm_status status = FDM_OK;
+    j->n = list->count ? (int64_t)list->count : 64;
+    j->seeds = allocate((size_t)j->n, sizeof *j->seeds, "seeds", err, &status);
+    j->latents = allocate((size_t)j->n * j->per_sample, sizeof *j->latents, "latents", err, &status);
+    for (int64_t i = 0; i < j->n && status == FDM_OK; i++) j->seeds[i] = (uint64_t)(list->count ? list->items[i] : i);
+    return status;
+}
+
+static fdm_status prepare(struct job *j, fdm_error *err) {
+    const struct sample_options *o = j->o;
+    const fdm_config *c = j->config;
+    const size_t label_dim = (size_t)c->label_dim;
+    j->per_sample = (size_t)c->img_channels * (size_t)c->img_resolution * (size_t)c->img_resolution;
+    if (o->class_index >= 0 && o->class_index >= c->label_dim)
+        return fdm_fail(err, FDM_BAD_USAGE, "--class %lld: the model has %d classes", (long long)o->class_index, c->label_dim);
+    fdm_status status = o->latents ? read_latents(j, err) : take_seeds(j, err);
+    const size_t n = (size_t)j->n;
+    if (status == FDM_OK && label_dim && !j->labels) {
+        j->labels = allocate(n, label_dim * sizeof *j->labels, "class labels", err, &status);
+        if (j->labels) memset(j->labels, 0, n * label_dim * sizeof *j->labels);
+    }
+    for (size_t i = 0; status == FDM_OK && o->class_index >= 0 && i < n; i++) {
+        memset(j->labels + i * label_dim, 0, label_dim * sizeof *j->labels);
+        j->labels[i * label_dim + (size_t)o->class_index] = 1;
+    }
+    j->x = allocate(n, j->per_sample * sizeof *j->x, "images", err, &status);
+    j->pixels = allocate(n, j->per_sample, "pixels", err, &status);
+    j->sigma = allocate((size_t)o->batch, sizeof *j->sigma, "noise levels", err, &status);
+    return status;
+}
+
+/* --- recording (--save-tensors) --- */
+
+static fdm_status add_record(struct job *j, const char *name, fdm_dtype dtype, int64_t calls, fdm_error *err) {
+    const int64_t r = j->config->img_resolution;
+    const int64_t per_call[] = {calls, j->n, j->config->img_channels, r, r};
+    return fdm_tensors_add(&j->record, name, dtype, calls ? 5 : 4, calls ? per_call : per_call + 1, NULL, err);
+}
+
+static fdm_status add_vector(struct job *j, const char *name, const double *values, int64_t count, fdm_error *err) {
+    fdm_tensor *t;
+    const fdm_status status = fdm_tensors_add(&j->record, name, FDM_F64, 1, &count, &t, err);
+    if (status == FDM_OK && values) memcpy(t->data, values, (size_t)count * sizeof *values);
+    return status;
+}
+
+/* t_steps: the grid of edm and euler (N + 1 levels, the last 0), or the outer steps of the DPM solvers. */
+static fdm_status record_grid(struct job *j, fdm_error *err) {
+    const int steps = j->how.num_steps;
+    const fdm_precond *p = &j->config->precond;
+    fdm_status status = FDM_OK;
+    int64_t count = steps + 1;
+    double *t = allocate((size_t)count, sizeof *t, "noise grid", err, &status);
+    float *f = allocate((size_t)count, sizeof *f, "noise grid", err, &status);
+    if (status == FDM_OK && (j->how.solver == FDM_SOLVER_EDM || j->how.solver == FDM_SOLVER_EULER)) {
+        status = fdm_edm_grid(t, &j->how, p->sigma_min, p->sigma_max, err);
+    } else if (status == FDM_OK) {
+        const int intervals = j->how.solver == FDM_SOLVER_DPM ? fdm_dpm_step_count(steps) : steps - 1;
+        fdm_dpm_grid(f, (float)j->how.sigma_max, (float)j->how.sigma_min, intervals);
+        count = intervals + 1;
+        for (int i = 0; i <= intervals; i++) t[i] = (double)f[i];
+    }
+    if (status == FDM_OK) status = add_vector(j, "t_steps", t, count, err);
+    free(t);
+    free(f);
+    return status;
+}
+
+static fdm_status start_record(struct job *j, fdm_error *err) {
+    const int64_t calls = fdm_sample_nfe(&j->how);
+    fdm_status status = record_grid(j, err);
+    if (status == FDM_OK) status = add_vector(j, "call_sigma", NULL, calls, err);
+    if (status == FDM_OK) status = add_record(j, "x_call", FDM_F64, calls, err);
+    if (status == FDM_OK) status = add_record(j, "D_call", fdm_denoiser_dtype(j->denoiser), calls, err);
+    if (status == FDM_OK) status = add_record(j, "x_final", FDM_F64, 0, err);
+    if (status == FDM_OK) status = add_record(j, "latents", FDM_F32, 0, err);
+    if (status == FDM_OK && j->labels) {
+        const int64_t shape[] = {j->n, j->config->label_dim};
+        status = fdm_tensors_add(&j->record, "class_labels", FDM_F32, 2, shape, NULL, err);
+    }
+    return status;
+}
+
+static void record_call(struct job *j, const fdm_sample_event *e) {
+    const size_t count = (size_t)j->count * j->per_sample;
+    const size_t at = ((size_t)e->call * (size_t)j->n + (size_t)j->first) * j->per_sample;
+    const fdm_tensor *D = fdm_tensors_find(&j->record, "D_call");
+    ((double *)fdm_tensors_find(&j->record, "call_sigma")->data)[e->call] = e->sigma;
+    memcpy((double *)fdm_tensors_find(&j->record, "x_call")->data + at, e->x, count * sizeof(double));
+    for (size_t i = 0; i < count; i++) {
+        if (D->dtype == FDM_F64) ((double *)D->data)[at + i] = e->D[i];
+        else ((float *)D->data)[at + i] = (float)e->D[i];
+    }
+}
+
+static fdm_status write_record(struct job *j, fdm_error *err) {
+    const size_t count = (size_t)j->n * j->per_sample;
+    memcpy(fdm_tensors_find(&j->record, "x_final")->data, j->x, count * sizeof(double));
+    memcpy(fdm_tensors_find(&j->record, "latents")->data, j->latents, count * sizeof(float));
+    const fdm_tensor *labels = fdm_tensors_find(&j->record, "class_labels");
+    for (int64_t i = 0; labels && i < fdm_tensor_numel(labels); i++) ((float *)labels->data)[i] = (float)j->labels[i];
+    return fdm_tensorfile_write(&j->record, j->o->save_tensors, err);
+}
+
+/* --- sampling --- */
+
+static fdm_status call_denoiser(void *ctx, int n, double *D, const double *x, double sigma, fdm_error *err) {
+    struct job *j = ctx;
+    for (int i = 0; i < n; i++) j->sigma[i] = sigma;
+    const fdm_denoise_args args = {
+        .n = n,
+        .x = x,
+        .sigma = j->sigma,
+        .class_labels = j->labels ? j->labels + (size_t)j->first * (size_t)j->config->label_dim : NULL,
+    };
+    return fdm_denoise(j->denoiser, D, &args, err);
+}
+
+static fdm_status on_call(void *ctx, const fdm_sample_event *event, fdm_error *err) {
+    struct job *j = ctx;
+    if (fdm_interrupted()) return fdm_fail_interrupted(err);
+    if (j->o->save_tensors) record_call(j, event);
+    j->done += j->count;
+    fdm_progress_update(&j->progress, j->done);
+    return FDM_OK;
+}
+
+/* A run with its own noise array: the steps of a batch lie apart in the (steps, N, C, R, R) file. */
+static fdm_status draw_given(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err) {
+    const struct job *j = ctx;
+    (void)err;
+    const size_t at = ((size_t)step * (size_t)j->n + (size_t)j->first) * per_sample;
+    memcpy(noise, j->noise + at, (size_t)n * per_sample * sizeof *noise);
+    return FDM_OK;
+}
+
+/* Latents and labels of the batch from its seeds; leaves the generators where the step noise begins. */
+static void draw_batch(struct job *j, fdm_rng *rngs) {
+    const int label_dim = j->config->label_dim;
+    fdm_sample_seed_rngs(rngs, (fdm_rng_kind)j->o->rng, j->seeds + j->first, j->count);
+    for (int i = 0; i < j->count; i++) {
+        const size_t at = (size_t)(j->first + i);
+        int64_t label = 0;
+        fdm_sample_draw_latents(j->latents + at * j->per_sample, &label, &rngs[i], 1, j->per_sample, label_dim);
+        if (label_dim && j->o->class_index < 0) j->labels[at * (size_t)label_dim + (size_t)label] = 1;
+    }
+}
+
+static fdm_status sample_batch(struct job *j, fdm_error *err) {
+    const fdm_config *c = j->config;
+    fdm_status status = FDM_OK;
+    fdm_rng *rngs = NULL;
+    if (j->seeds) {
+        rngs = allocate((size_t)j->count, sizeof *rngs, "random generators", err, &status);
+        if (status != FDM_OK) return status;
+        draw_batch(j, rngs);
+    }
+    fdm_noise_rngs source = {rngs};
+    const fdm_noise_fn from_rngs = {fdm_noise_from_rngs, &source}, given = {draw_given, j};
+    const fdm_noise_fn *noise = rngs ? &from_rngs : j->noise ? &given : NULL;
+    const fdm_denoise_fn net = {call_denoiser, j, c->precond.sigma_min, c->precond.sigma_max, j->count, c->img_channels,
+                                c->img_resolution, c->img_resolution};
+    const fdm_sample_hook hook = {on_call, j};
+    const size_t at = (size_t)j->first * j->per_sample;
+    status = fdm_sample(j->x + at, NULL, j->latents + at, &net, noise, &hook, &j->how, err);
+    for (int i = 0; i < j->count && status == FDM_OK; i++) {
+        const size_t image = at + (size_t)i * j->per_sample;
+        fdm_pixels_from_x(j->pixels + image, j->x + image, c->img_channels, c->img_resolution, c->img_resolution);
+    }
+    free(rngs);
+    return status;
+}
+
+/* --- outputs --- */
+
+static fdm_status make_dir(const char *path, fdm_error *err) {
+    if (mkdir(path, 0777) == 0 || errno == EEXIST) return FDM_OK;
+    return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(errno));
+}
+
+/* outdir/000123.png, or outdir/000000/000123.png with --subdirs; without seeds the index in the file of latents. */
+static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err) {
+    char path[4096];
+    const unsigned long long name = j->seeds ? j->seeds[index] : (unsigned long long)index;
+    const int r = j->config->img_resolution;
+    int used = snprintf(path, sizeof path, "%s", j->o->outdir);
+    if (j->o->subdirs && used < (int)sizeof path) {
+        used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu", name - name % 1000);
+        const fdm_status status = used < (int)sizeof path ? make_dir(path, err) : FDM_OK;
+        if (status != FDM_OK) return status;
+    }
+    if (used < (int)sizeof path) used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu.png", name);
+    if (used >= (int)sizeof path) return fdm_fail(err, FDM_BAD_USAGE, "--outdir: the path is too long");
+    return fdm_png_write(path, j->pixels + (size_t)index * j->per_sample, r, r, j->config->img_channels, err);
+}
+
+static fdm_status run_batches(struct job *j, fdm_error *err) {
+    fdm_status status = FDM_OK;
+    for (int64_t first = 0; first < j->n && status == FDM_OK; first += j->count) {
+        j->first = (int)first;
+        j->count = (int)(j->n - first < j->o->batch ? j->n - first : j->o->batch);
+        status = sample_batch(j, err);
+        for (int i = 0; i < j->count && status == FDM_OK && j->o->outdir; i++) status = write_image(j, first + i, err);
+    }
+    return status;
+}
+
+static fdm_status write_outputs(struct job *j, fdm_error *err) {
+    const int r = j->config->img_resolution;
+    fdm_image grid = {0};
+    fdm_status status = FDM_OK;
+    if (j->o->grid) {
+        status = fdm_image_grid(&grid, j->pixels, (int)j->n, j->config->img_channels, r, r, false, 0, err);
+        if (status == FDM_OK)
+            status = fdm_png_write(j->o->grid, grid.pixels, grid.width, grid.height, grid.channels, err);
+        fdm_image_free(&grid);
+    }
+    if (status == FDM_OK && j->o->save_tensors) status = write_record(j, err);
+    return status;
+}
+
+static fdm_sample_options solver_options(const struct sample_options *o) {
+    return (fdm_sample_options){(fdm_solver)o->solver, (int)o->steps, o->sigma_min, o->sigma_max, o->rho,
+                                o->S_churn, o->S_min, o->S_max, o->S_noise};
+}
+
+static fdm_status check_options(const struct fdm_cli *cli, const struct sample_options *o, fdm_error *err) {
+    if (!o->model) return fdm_fail(err, FDM_BAD_USAGE, "--model is required; see fdm help sample");
+    if (!o->outdir && !o->grid && !o->save_tensors)
+        return fdm_fail(err, FDM_BAD_USAGE, "nothing to write: give --outdir, --grid or --save-tensors");
+    if (o->latents && fdm_cli_given(cli, "seeds"))
+        return fdm_fail(err, FDM_BAD_USAGE, "--latents and --seeds exclude each other");
+    if (o->save_tensors) return fdm_tensorfile_check_name(o->save_tensors, err);
+    return FDM_OK;
+}
+
+static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
+    const struct sample_options *o = values;
+    const fdm_run_options how = fdm_cli_run_options(cli);
+    struct job j = {.o = o, .how = solver_options(o)};
+    fdm_status status = check_options(cli, o, err);
+    if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
+    if (status == FDM_OK && o->outdir) status = make_dir(o->outdir, err);
+    if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);
+    if (status == FDM_OK) {
+        j.config = fdm_denoiser_config(j.denoiser);
+        status = prepare(&j, err);
+    }
+    if (status == FDM_OK && o->save_tensors) status = start_record(&j, err);
+    if (status == FDM_OK) {
+        fdm_progress_start(&j.progress, cli, "sampling", "evaluations", j.n * fdm_sample_nfe(&j.how));
+        status = run_batches(&j, err);
+        fdm_progress_end(&j.progress);
+    }
+    if (status == FDM_OK) status = write_outputs(&j, err);
+    if (status == FDM_OK && cli->verbose)
+        fprintf(stderr, "%lld images, %d network evaluations each, on %s\n", (long long)j.n, fdm_sample_nfe(&j.how),
+                fdm_denoiser_backend_name(j.denoiser));
+    job_free(&j);
+    return status;
+}
+
+const struct fdm_command fdm_cmd_sample = {
+    .name = "sample",
+    .arguments = "",
+    .summary = "images from seeds",
+    .description =
+        "Samples one image per seed.  An image depends on its seed, the model and the solver's options alone: not on\n"
+        "the batch, the threads or the instruction set.  The seeds are those of the published generate script: torch-cpu\n"
+        "gives its images when it runs on the CPU, torch-cuda those of a GPU.  The published script uses its DPM solver\n"
+        "for the first batch only and the EDM sampler for the rest; here the solver asked for makes every image.\n"
+        "--latents takes the noise from a file instead, for instance from a GPU run.",
+    .examples = "  fdm sample --model model.safetensors --outdir out --seeds 0-63 --grid out/grid.png\n"
+                "  fdm sample --model model.safetensors --outdir out --solver dpm --steps 10 --class 3\n"
+                "  fdm sample --model model.safetensors --latents z.npz --save-tensors states.safetensors\n",
+    .options = options,
+    .defaults = &defaults,
+    .options_size = sizeof defaults,
+    .run = run,
+};
