@@ -20,12 +20,11 @@ V16_FN struct sums two_sum(struct sums s, v16 x) {
 }
 
 V16_FN v16 accumulate(v16 sum, const float *p, v16 shift, int square) {
-    if (!square) return v16_add(sum, v16_load(p));
     const v16 d = v16_add(v16_load(p), shift);
-    return v16_fma(d, d, sum);
+    return square ? v16_fma(d, d, sum) : v16_add(sum, d);
 }
 
-/* Sum over n <= CHUNK pixels of x, or of (x + shift)^2. */
+/* Sum over n <= CHUNK pixels of x + shift, or of its square. */
 V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
     v16 a = v16_zero(), b = v16_zero(), c = v16_zero(), d = v16_zero();
     int i = 0;
@@ -39,24 +38,21 @@ V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
     return v16_add(v16_add(a, b), v16_add(c, d));
 }
 
-V16_FN void plane_sum(float *hi, float *lo, struct fdm_const_plane x, v16 shift, int square, int h, int w) {
+V16_FN void plane_sum(struct fdm_gn_sum *s, struct fdm_const_plane x, int square, int h, int w) {
+    const v16 shift = v16_loadu(s->shift);
     struct sums total = {v16_zero(), v16_zero()};
     for (int y = 0; y < h; y++) {
         const float *row = x.p + y * x.row;
         for (int i = 0; i < w; i += CHUNK)
             total = two_sum(total, chunk_sum(row + 16 * (ptrdiff_t)i, w - i < CHUNK ? w - i : CHUNK, shift, square));
     }
-    v16_storeu(hi, total.hi);
-    v16_storeu(lo, total.lo);
+    v16_storeu(s->hi, total.hi);
+    v16_storeu(s->lo, total.lo);
 }
 
-void FDM_KERNEL(gn_sum)(float hi[16], float lo[16], struct fdm_const_plane x, int h, int w) {
-    plane_sum(hi, lo, x, v16_zero(), 0, h, w);
-}
+void FDM_KERNEL(gn_sum)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) { plane_sum(s, x, 0, h, w); }
 
-void FDM_KERNEL(gn_sumsq)(float hi[16], float lo[16], struct fdm_const_plane x, const float shift[16], int h, int w) {
-    plane_sum(hi, lo, x, v16_loadu(shift), 1, h, w);
-}
+void FDM_KERNEL(gn_sumsq)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) { plane_sum(s, x, 1, h, w); }
 
 /* One loop for each of the four combinations; `silu` and `with_raw` are constants where it is inlined. */
 V16_FN void apply_rows(const struct fdm_gn_apply *a, int h, int w, int silu, int with_raw) {

@@ -21,6 +21,12 @@ struct fdm_const_plane {
     ptrdiff_t row;
 };
 
+/* Per channel, the sum over a plane of x + shift or of (x + shift)^2: hi + lo. */
+struct fdm_gn_sum {
+    float shift[16];      /* in */
+    float hi[16], lo[16]; /* out: the rounded sum, and the rounding errors of adding up rows */
+};
+
 /* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p is
  * NULL.  In and out planes are h x w. */
 struct fdm_gn_apply {
@@ -55,9 +61,7 @@ struct fdm_resample_row {
  *   cos_sin: angles c*freqs[j] rounded to f32
  *   scale: y = x * s;  add_scale: y = (a + b) * s
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
- *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
- *   gn_sum: per channel, sum over h x w pixels of x, as hi + lo (the rounding errors of adding up rows)
- *   gn_sumsq: the same of (x + shift)^2 */
+ *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum */
 #define FDM_KERNELS(X)                                                                                         \
     X(vexp, (float *y, const float *x, size_t n))                                                              \
     X(vlog, (float *y, const float *x, size_t n))                                                              \
@@ -76,8 +80,8 @@ struct fdm_resample_row {
     X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                \
     X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                           \
     X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                      \
-    X(gn_sum, (float hi[16], float lo[16], struct fdm_const_plane x, int h, int w))                            \
-    X(gn_sumsq, (float hi[16], float lo[16], struct fdm_const_plane x, const float shift[16], int h, int w))   \
+    X(gn_sum, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                 \
+    X(gn_sumsq, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                               \
     X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                  \
     X(resample_row, (const struct fdm_resample_row *r))
 

@@ -76,14 +76,20 @@ static void block_shift(const struct run *r, float shift[LANES], double lost[LAN
     }
 }
 
+static double total(const struct fdm_gn_sum *s, int lane) { return (double)s->hi[lane] + (double)s->lo[lane]; }
+
+/* Each channel is summed as differences from its first pixel: small numbers where the mean is large, and a constant
+ * plane has exactly itself for a mean. */
 static void find_means(struct run *r) {
     const double pixels = (double)r->in->h * r->in->w;
     memset(r->mean, 0, sizeof r->mean);
     for (int b = r->block; b < r->end; b++) {
-        float hi[LANES], lo[LANES];
-        r->exec->kernels->gn_sum(hi, lo, plane_of(r->in, r->n, b), r->in->h, r->in->w);
+        const struct fdm_const_plane x = plane_of(r->in, r->n, b);
+        struct fdm_gn_sum s;
+        for (int i = 0; i < LANES; i++) s.shift[i] = -x.p[i];
+        r->exec->kernels->gn_sum(&s, x, r->in->h, r->in->w);
         for (int i = 0; i < lanes_of(r, b); i++)
-            r->mean[group_of(r, b, i)] += ((double)hi[i] + (double)lo[i]) / pixels + add_of(r, b * LANES + i);
+            r->mean[group_of(r, b, i)] += (double)x.p[i] + total(&s, i) / pixels + add_of(r, b * LANES + i);
     }
     for (int g = 0; g < MAX_GROUPS; g++) r->mean[g] /= r->group_channels;
 }
@@ -92,10 +98,10 @@ static void find_scales(struct run *r) {
     const double count = (double)r->in->h * r->in->w * r->group_channels;
     memset(r->scale, 0, sizeof r->scale);
     for (int b = r->block; b < r->end; b++) {
-        float hi[LANES], lo[LANES], shift[LANES];
-        block_shift(r, shift, NULL, b);
-        r->exec->kernels->gn_sumsq(hi, lo, plane_of(r->in, r->n, b), shift, r->in->h, r->in->w);
-        for (int i = 0; i < lanes_of(r, b); i++) r->scale[group_of(r, b, i)] += (double)hi[i] + (double)lo[i];
+        struct fdm_gn_sum s;
+        block_shift(r, s.shift, NULL, b);
+        r->exec->kernels->gn_sumsq(&s, plane_of(r->in, r->n, b), r->in->h, r->in->w);
+        for (int i = 0; i < lanes_of(r, b); i++) r->scale[group_of(r, b, i)] += total(&s, i);
     }
     for (int g = 0; g < MAX_GROUPS; g++) r->scale[g] = 1.0 / sqrt(r->scale[g] / count + r->args->eps);
 }
