@@ -55,7 +55,7 @@ have = $(shell $(PKG_CONFIG) --exists $(1) 2>/dev/null && $(PKG_CONFIG) --modver
 require = $(if $(call have,$(1)),,$(error $(1) is missing ($(3)). On Debian or Ubuntu: apt install $(2)))
 $(call require,jansson,libjansson-dev,JSON)
 $(call require,libzip,libzip-dev,zip and npz archives)
-$(call require,zlib,zlib1g-dev,zip and npz archives)
+$(call require,zlib,zlib1g-dev,PNG and zip archives)
 $(call require,stb,libstb-dev,PNG files)
 DEPS := jansson libzip zlib stb
 DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))

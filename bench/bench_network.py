@@ -172,7 +172,8 @@ def start_contenders(args):
     commands += [(f"torch:{p}", python_child(p, "torch", args.model, args.batch, args.threads)) for p in args.torch]
     if args.onnxruntime:
         onnx = args.model + f".n{args.batch}.onnx"
-        done = os.path.exists(onnx) or subprocess.run(
+        fresh = os.path.exists(onnx) and os.path.getmtime(onnx) > os.path.getmtime(args.model)
+        done = fresh or subprocess.run(
             python_child(args.torch[0], "export", args.model, args.batch, onnx)).returncode == 0
         if done:
             commands.append(("onnx", python_child(args.onnxruntime, "onnx", onnx, args.batch, args.threads)))

@@ -91,8 +91,7 @@ def check_ops(path):
                t[case + ".out_f64"], 1e-12)
     for case in ("block_plain", "block_skip", "block_up", "block_down", "block_attn"):
         c_in, c_out = t[case + ".x"].shape[1], t[case + ".out"].shape[1]
-        taps = (1,) * 2 if case + ".conv0.resample_filter" not in t or t[case + ".conv0.resample_filter"].shape[-1] == 2 \
-            else (1, 3, 3, 1)
+        taps = (1, 3, 3, 1) if case == "block_down" else (1, 1)
         module = torch_network.UNetBlock(c_in, c_out, t[case + ".emb"].shape[1], taps, 0.0, up=case == "block_up",
                                          down=case == "block_down", attention=case == "block_attn")
         fill(module, case)

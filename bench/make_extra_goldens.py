@@ -25,33 +25,43 @@ CASES = {
         "img_resolution": 8, "channel_mult": [1, 1], "attn_resolutions": [4], "encoder_type": "skip",
         "decoder_type": "skip", "resample_filter": F1331, "fdm_multiplier": 2.0}),
     "residual_skip_f1331": ("VEPrecond", [0.05, 60.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 2], "encoder_type": "residual", "decoder_type": "skip",
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 2], "encoder_type": "residual", "decoder_type": "skip",
         "resample_filter": F1331, "embedding_type": "fourier", "channel_mult_noise": 2}),
     "skip_standard_f11": ("EDMPrecond", [0.01, 3.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [2, 1], "encoder_type": "skip", "attn_resolutions": [8, 4]}),
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [2, 1], "encoder_type": "skip", "attn_resolutions": [8, 4]}),
     "standard_skip_len6_filter": ("FDM_VPPrecond", [0.1, 30.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 2], "decoder_type": "skip", "resample_filter": [1, 5, 10, 10, 5, 1],
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 2], "decoder_type": "skip", "resample_filter": [1, 5, 10, 10, 5, 1],
         "fdm_multiplier": 1.5}),
     "residual_standard_len6_filter": ("FDM_VEPrecond", [0.02, 100.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 1], "encoder_type": "residual", "num_blocks": 2,
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 1], "encoder_type": "residual", "num_blocks": 2,
         "resample_filter": [1, 5, 10, 10, 5, 1], "fdm_multiplier": 2.0}),
     "residual_skip_lopsided_filter": ("FDM_EDMPrecond", [0.002, 80.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 2], "encoder_type": "residual", "decoder_type": "skip",
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 2], "encoder_type": "residual", "decoder_type": "skip",
         "resample_filter": [1, 4, 2, 3], "fdm_multiplier": 2.0}),
     "gray": ("FDM_EDMPrecond", [0.5, 5.0], {
-        "model_channels": 4, "img_resolution": 16, "img_channels": 1, "channel_mult": [1, 2], "attn_resolutions": [16],
+        "model_channels": 4,
+        "img_resolution": 16, "img_channels": 1, "channel_mult": [1, 2], "attn_resolutions": [16],
         "fdm_multiplier": 2.0}),
     "gray_skip_skip": ("VPPrecond", [0.02, 2.0], {
-        "model_channels": 4, "img_resolution": 8, "img_channels": 1, "channel_mult": [1, 1], "encoder_type": "skip",
+        "model_channels": 4,
+        "img_resolution": 8, "img_channels": 1, "channel_mult": [1, 1], "encoder_type": "skip",
         "decoder_type": "skip", "resample_filter": F1331}),
     "resolution12_3levels": ("FDM_EDMPrecond", [0.2, 40.0], {
-        "model_channels": 4, "img_resolution": 12, "channel_mult": [1, 1, 2], "attn_resolutions": [12, 3], "encoder_type": "skip",
+        "model_channels": 4,
+        "img_resolution": 12, "channel_mult": [1, 1, 2], "attn_resolutions": [12, 3], "encoder_type": "skip",
         "resample_filter": F1331, "fdm_multiplier": 2.0}),
     "resolution10_odd_last": ("EDMPrecond", [0.7, 9.0], {
-        "model_channels": 4, "img_resolution": 10, "channel_mult": [1, 2], "attn_resolutions": [10], "encoder_type": "residual",
+        "model_channels": 4,
+        "img_resolution": 10, "channel_mult": [1, 2], "attn_resolutions": [10], "encoder_type": "residual",
         "decoder_type": "skip", "resample_filter": F1331}),
     "fourier_labels_augment": ("FDM_VEPrecond", [0.4, 70.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 2], "embedding_type": "fourier", "channel_mult_noise": 2,
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 2], "embedding_type": "fourier", "channel_mult_noise": 2,
         "label_dim": 7, "augment_dim": 9, "encoder_type": "residual", "resample_filter": F1331}),
     "channels20": ("FDM_EDMPrecond", [0.1, 1.0], {
         "img_resolution": 8, "model_channels": 20, "channel_mult": [1],
@@ -60,12 +70,15 @@ CASES = {
         "img_resolution": 8, "model_channels": 4, "channel_mult": [3, 1], "attn_resolutions": [8],
         "fdm_multiplier": 2.0, "label_dim": 3}),
     "blocks3_attention_everywhere": ("EDMPrecond", [0.05, 7.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 1], "num_blocks": 3, "attn_resolutions": [8, 4]}),
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 1], "num_blocks": 3, "attn_resolutions": [8, 4]}),
     "levels4_down_to_1x1": ("FDM_EDMPrecond", [0.9, 15.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1, 1, 1, 1], "attn_resolutions": [2, 1], "encoder_type": "skip",
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1, 1, 1, 1], "attn_resolutions": [2, 1], "encoder_type": "skip",
         "decoder_type": "skip", "resample_filter": F1331, "fdm_multiplier": 2.0}),
     "sigma_outside_range": ("FDM_EDMPrecond", [0.0005, 120.0], {
-        "model_channels": 4, "img_resolution": 8, "channel_mult": [1], "fdm_multiplier": 2.0, "augment_dim": 5}),
+        "model_channels": 4,
+        "img_resolution": 8, "channel_mult": [1], "fdm_multiplier": 2.0, "augment_dim": 5}),
 }
 TRACED = "skip_skip_f1331"
 # parameter suffix -> (mean, spread); the initial 1e-5 weights and zero biases would hide errors
@@ -152,7 +165,8 @@ def make_trace(folder, name, net, config, t):
     path = os.path.join(folder, f"trace_{name}.safetensors")
     safetensors_np.save(path, tensors, {
         "weights_from": f"net_{name}.safetensors", "config": json.dumps(config),
-        "completion_order": json.dumps([k[len("trace."):] for k in outputs_]), "made_by": "bench/make_extra_goldens.py"})
+        "completion_order": json.dumps([k[len("trace."):] for k in outputs_]),
+        "made_by": "bench/make_extra_goldens.py"})
     print(f"trace_{name}: {len(outputs_)} modules, {os.path.getsize(path) / 1000:.1f} kB")
 
 

@@ -42,6 +42,7 @@ class Conv2d(nn.Module):
     def __init__(self, c_in, c_out, k, up=False, down=False, taps=(1, 1), fused=False, scale=1.0):
         super().__init__()
         self.c_in, self.k, self.up, self.down, self.fused = c_in, k, up, down, fused
+        self.filter_pad = (len(taps) - 1) // 2  # a plain int: the ONNX exporter would trace a tensor's shape
         self.weight = self.bias = None
         if k:
             self.weight = nn.Parameter(_uniform([c_out, c_in, k, k], c_in * k * k, c_out * k * k, scale))
@@ -53,8 +54,7 @@ class Conv2d(nn.Module):
     def forward(self, x):
         pad_k = self.k // 2
         if self.up or self.down:
-            f = self.resample_filter
-            p = (f.shape[-1] - 1) // 2
+            f, p = self.resample_filter, self.filter_pad
         if self.fused and self.k and self.up:
             x = F.conv_transpose2d(x, self._depthwise(f * 4, self.c_in), stride=2, padding=max(p - pad_k, 0),
                                    groups=self.c_in)

@@ -5,10 +5,10 @@
  * eight channel blocks of a 1x1 convolution, 16 features of a linear layer, 16 keys of an attention row.
  *
  * Numerics (CONTRACT.md P1, the same on every ISA): the segments of one call are ONE chain of fused multiply-adds
- * per output, from zero, in the order s, i.  A call then adds its chain to the running sum.  What goes into a chain is
- * fixed by the caller and never tuned:  k x k convolutions: the k*k taps of one block of 16 input channels (144 links
- * for 3x3);  1x1 convolutions, linear layers, attention products: 128 terms (8 segments).
- * Vectors run over outputs, so neither tile sizes nor strips nor threads can touch the bits.
+ * per output, from zero, in the order s, i.  A call then adds its chain to the running sum.  What goes into a chain
+ * is fixed by the caller and never tuned:  k x k convolutions: the k*k taps of one block of 16 input channels (144
+ * links for 3x3);  1x1 convolutions, linear layers, attention products: 128 terms (8 segments). Vectors run over
+ * outputs, so neither tile sizes nor strips nor threads can touch the bits.
  */
 #ifndef FDM_SIMD_CONV_H
 #define FDM_SIMD_CONV_H
@@ -18,9 +18,9 @@
 #include "simd/kernels.h"
 
 enum {
-    FDM_CONV_LANES = 16,          /* outputs in a vector, inputs in a segment */
-    FDM_CONV_MAX_VECTORS = 3,     /* vectors of outputs in a group, any ISA */
-    FDM_CONV_CHAIN_SEGMENTS = 8   /* segments of a chain where there are no taps (128 terms) */
+    FDM_CONV_LANES = 16,        /* outputs in a vector, inputs in a segment */
+    FDM_CONV_MAX_VECTORS = 3,   /* vectors of outputs in a group, any ISA */
+    FDM_CONV_CHAIN_SEGMENTS = 8 /* segments of a chain where there are no taps (128 terms) */
 };
 
 /* What follows the last chain:  raw = sum + bias;  out = (raw + residual) * scale, each rounded by itself. */
@@ -36,14 +36,14 @@ struct fdm_conv_finish {
     int lanes; /* valid lanes of the last vector, 1..16: pad channels become zero even if the input holds NaN */
 };
 
-/* One chain for a strip of pixels and a group of output vectors.  All offsets count floats; x and weight are 64-byte
- * aligned, and so is every vector of sum, residual and raw. */
+/* One chain for a strip of pixels and a group of output vectors.  All offsets count floats; x and weight are
+ * 64-byte aligned, and so is every vector of sum, residual and raw. */
 struct fdm_conv_chain {
     const float *x;
     const ptrdiff_t *x_pixel;   /* [pixels] where each pixel starts */
     const ptrdiff_t *x_segment; /* [segments] where its segments lie from there */
     const float *weight;        /* [segments][16][vectors*16] */
-    float *sum;                 /* running sums, in the output map: vector v of pixel p at sum_pixel[p] + v*sum_vector */
+    float *sum; /* running sums, in the output map: vector v of pixel p at sum_pixel[p] + v*sum_vector */
     const ptrdiff_t *sum_pixel; /* [pixels] */
     ptrdiff_t sum_vector;
     int segments, pixels, vectors;        /* vectors <= max_vectors */
@@ -61,7 +61,9 @@ struct fdm_conv_kernels {
 extern const struct fdm_conv_kernels fdm_conv_kernels_portable, fdm_conv_kernels_avx2, fdm_conv_kernels_avx512;
 
 /* `vectors` outputs are split as evenly as possible into groups of at most `max`: 16 = 3+3+3+3+2+2, 4 = 2+2. */
-static inline int fdm_conv_groups(int vectors, int max) { return (vectors + max - 1) / max; }
+static inline int fdm_conv_groups(int vectors, int max) {
+    return (vectors + max - 1) / max;
+}
 static inline int fdm_conv_group_first(int vectors, int max, int group) {
     int groups = fdm_conv_groups(vectors, max), base = vectors / groups, larger = vectors % groups;
     return group * base + (group < larger ? group : larger);

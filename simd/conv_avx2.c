@@ -39,7 +39,9 @@ static void tile(float *acc_out, const float *x, const ptrdiff_t *pixel, const s
     }
 }
 
-static void chain(const struct fdm_conv_chain *c) { conv_run_strip(c, tile); }
+static void chain(const struct fdm_conv_chain *c) {
+    conv_run_strip(c, tile);
+}
 
 const struct fdm_conv_kernels fdm_conv_kernels_avx2 = {"avx2", FDM_CONV_TILE, 1, chain};
 #endif

@@ -15,8 +15,8 @@
 #endif
 #define FDM_INLINE static inline __attribute__((always_inline))
 
-/* Makes the compiler forget how a pointer was computed, so that it keeps the tile's pointers in registers and reaches
- * the 16 inputs of a segment with constant displacements, instead of hoisting 16 x 8 sums into memory. */
+/* Makes the compiler forget how a pointer was computed, so that it keeps the tile's pointers in registers and
+ * reaches the 16 inputs of a segment with constant displacements, instead of hoisting 16 x 8 sums into memory. */
 #define FDM_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
 enum { CONV_L = FDM_CONV_LANES };

@@ -1,8 +1,9 @@
 /* conv_portable.c - the micro-kernel in plain C: 4 pixels x 1 vector of 16 outputs.
  *
- * The bits must be those of the FMA instruction.  Where the target has one, the compiler emits it.  Where it has not,
- * the product is exact in double (24 + 24 bits <= 53), so the sum is rounded twice: to double, then to float.  The two
- * roundings differ from one only if the first lands exactly on a midpoint of two floats, which is checked for. */
+ * The bits must be those of the FMA instruction.  Where the target has one, the compiler emits it.  Where it has
+ * not, the product is exact in double (24 + 24 bits <= 53), so the sum is rounded twice: to double, then to float.
+ * The two roundings differ from one only if the first lands exactly on a midpoint of two floats, which is checked
+ * for. */
 #include <stdint.h>
 #include <string.h>
 
@@ -40,8 +41,9 @@ static inline void fma_16(float *restrict acc, const float *restrict w, float x)
     int64_t suspect = 0;
     for (int l = 0; l < CONV_L; l++) sum[l] = (double)w[l] * x + acc[l];
     memcpy(bits, sum, sizeof bits);
-    /* A midpoint ends in 1 and 28 zeros; below the smallest normal float (biased exponent 897) midpoints are coarser,
-     * so all of that range but zero is suspect.  Both tests: the sign bit of a difference of small numbers. */
+    /* A midpoint ends in 1 and 28 zeros; below the smallest normal float (biased exponent 897) midpoints are
+     * coarser, so all of that range but zero is suspect.  Both tests: the sign bit of a difference of small
+     * numbers. */
     for (int l = 0; l < CONV_L; l++) {
         int64_t off_midpoint = (bits[l] & 0x1fffffff) ^ 0x10000000;
         int64_t magnitude = bits[l] & INT64_MAX;
@@ -67,6 +69,8 @@ static void tile(float *acc, const float *x, const ptrdiff_t *pixel, const struc
     }
 }
 
-static void chain(const struct fdm_conv_chain *c) { conv_run_strip(c, tile); }
+static void chain(const struct fdm_conv_chain *c) {
+    conv_run_strip(c, tile);
+}
 
 const struct fdm_conv_kernels fdm_conv_kernels_portable = {"portable", FDM_CONV_TILE, 1, chain};

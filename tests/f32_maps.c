@@ -34,7 +34,9 @@ uint64_t f32_next(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-int f32_below(uint64_t *state, int n) { return (int)(f32_next(state) % (uint64_t)n); }
+int f32_below(uint64_t *state, int n) {
+    return (int)(f32_next(state) % (uint64_t)n);
+}
 
 float f32_value(uint64_t *state, enum fill fill) {
     if (fill == FILL_EXACT) return (float)(f32_below(state, 9) - 4);
@@ -48,7 +50,9 @@ float *f32_array(uint64_t *state, size_t count, enum fill fill) {
     return a;
 }
 
-static size_t planes(const struct fdm_map *m) { return (size_t)m->n * ((m->c + 15) / 16); }
+static size_t planes(const struct fdm_map *m) {
+    return (size_t)m->n * ((m->c + 15) / 16);
+}
 
 size_t f32_map_bytes(const struct fdm_map *m) {
     return planes(m) * (size_t)(m->h + 2 * m->halo) * (size_t)(m->w + 2 * m->halo) * 16 * sizeof(float);

@@ -7,16 +7,16 @@
 #include "nn/backend.h"
 #include "simd/kernels.h"
 
-/* The kinds of test data.  RANDOM: uniform in [-1, 1) plus 0.5 (activations have a mean).  EXACT: integers from -4 to 4,
- * so that every sum is exact and must be met to the bit. */
+/* The kinds of test data.  RANDOM: uniform in [-1, 1) plus 0.5 (activations have a mean).  EXACT: integers from -4
+ * to 4, so that every sum is exact and must be met to the bit. */
 enum fill { FILL_RANDOM, FILL_EXACT };
 
 /* Instruction sets this machine runs, in *list; says visibly which are skipped.  Returns how many. */
 int f32_isas(enum fdm_isa list[FDM_ISA_COUNT]);
 struct fdm_exec f32_exec(enum fdm_isa isa, int threads);
 
-uint64_t f32_next(uint64_t *state);                      /* splitmix64 */
-int f32_below(uint64_t *state, int n);                   /* 0 .. n-1 */
+uint64_t f32_next(uint64_t *state);    /* splitmix64 */
+int f32_below(uint64_t *state, int n); /* 0 .. n-1 */
 float f32_value(uint64_t *state, enum fill fill);
 float *f32_array(uint64_t *state, size_t count, enum fill fill); /* release with fdm_free_aligned */
 

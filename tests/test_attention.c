@@ -47,9 +47,9 @@ static double reference_weights(double *w, const struct fdm_map *qkv, int n, int
     return worst_magnitude;
 }
 
-/* Tolerance: a score is wrong by at most (128 + blocks + 1) roundings of sum |q k|, which changes a weight by twice that
- * relatively; the softmax itself adds 8 ULP and a rounding per addition of its tree (16); the weighted sum has chains
- * of 128.  All relative to sum w |v|. */
+/* Tolerance: a score is wrong by at most (128 + blocks + 1) roundings of sum |q k|, which changes a weight by twice
+ * that relatively; the softmax itself adds 8 ULP and a rounding per addition of its tree (16); the weighted sum has
+ * chains of 128.  All relative to sum w |v|. */
 static double check(const struct fdm_map *out, const struct fdm_map *qkv) {
     int positions = qkv->h * qkv->w, channels = qkv->c / 3;
     double worst = 0, *w = malloc((size_t)positions * sizeof *w);
@@ -65,8 +65,8 @@ static double check(const struct fdm_map *out, const struct fdm_map *qkv) {
             }
             double bound = ((2 * 132 * magnitude) + 24 + 136) * 0x1p-24 * size;
             double error = fabs(get(out, i / positions, c, i % positions) - expected);
-            ck_assert_msg(error <= bound, "n %d position %d channel %d: error %g > %g", i / positions, i % positions, c,
-                          error, bound);
+            ck_assert_msg(error <= bound, "n %d position %d channel %d: error %g > %g", i / positions,
+                          i % positions, c, error, bound);
             worst = fmax(worst, error / bound);
         }
     }
@@ -76,12 +76,12 @@ static double check(const struct fdm_map *out, const struct fdm_map *qkv) {
 }
 
 /* (C, H, W): one to many channels blocks, fewer positions than a vector, partial vectors, several strips. */
-static const int shapes[][3] = {{16, 8, 8}, {1, 1, 1}, {3, 2, 2},   {8, 3, 5},   {24, 4, 4},
+static const int shapes[][3] = {{16, 8, 8}, {1, 1, 1},   {3, 2, 2},   {8, 3, 5},     {24, 4, 4},
                                 {48, 7, 9}, {160, 5, 5}, {8, 16, 16}, {144, 13, 11}, {32, 1, 17}};
 
 static struct fdm_map shape_map(uint64_t *state, size_t shape, int n) {
     return f32_map_filled(state, n, 3 * shapes[shape][0], shapes[shape][1], shapes[shape][2], (int)shape % 3,
-                           FILL_RANDOM);
+                          FILL_RANDOM);
 }
 
 START_TEST(against_loops) {
@@ -116,9 +116,10 @@ START_TEST(same_bits) {
                 fdm_free_aligned(out.data);
             }
             for (int n = 0; n < qkv.n; n++) {
-                struct fdm_map one = f32_sample(&qkv, n), out = run(&one, isas[a], 3), same = f32_sample(&expected, n);
-                ck_assert_msg(!memcmp(same.data, out.data, f32_map_bytes(&out)), "shape %zu: %s, sample %d alone", s,
-                              fdm_isa_name(isas[a]), n);
+                struct fdm_map one = f32_sample(&qkv, n), out = run(&one, isas[a], 3),
+                               same = f32_sample(&expected, n);
+                ck_assert_msg(!memcmp(same.data, out.data, f32_map_bytes(&out)), "shape %zu: %s, sample %d alone",
+                              s, fdm_isa_name(isas[a]), n);
                 fdm_free_aligned(one.data), fdm_free_aligned(out.data), fdm_free_aligned(same.data);
             }
         }

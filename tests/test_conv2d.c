@@ -22,10 +22,12 @@ struct conv_case {
     float *weight, *bias;
 };
 
-static int pick(uint64_t *state, const int *from, int count) { return from[f32_below(state, count)]; }
+static int pick(uint64_t *state, const int *from, int count) {
+    return from[f32_below(state, count)];
+}
 
-/* A shape drawn from the lists that found bugs elsewhere: single and odd channels, partial vectors, groups of 1 to 3
- * vectors, chains shorter and longer than a block, maps smaller than a tile, every halo. */
+/* A shape drawn from the lists that found bugs elsewhere: single and odd channels, partial vectors, groups of 1 to
+ * 3 vectors, chains shorter and longer than a block, maps smaller than a tile, every halo. */
 static struct conv_case draw_case(uint64_t *state, enum fill fill) {
     static const int channels[] = {1, 3, 8, 16, 24, 32, 48, 64, 80, 112, 160, 272};
     static const int sizes[] = {1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17}, kernels[] = {1, 1, 3, 3, 3, 5};
@@ -97,8 +99,8 @@ static double roundings(const struct conv_case *c) {
     return chain + (c->k == 1 ? (blocks + 7) / 8 : blocks) + 1;
 }
 
-/* Compares out and raw with the reference.  Tolerance: the a-priori bound of recursive summation, roundings * 2^-24 *
- * sum |w x|, plus 3 roundings of the epilogue; for exact data zero.  Returns the worst error over the bound. */
+/* Compares out and raw with the reference.  Tolerance: the a-priori bound of recursive summation, roundings * 2^-24
+ * * sum |w x|, plus 3 roundings of the epilogue; for exact data zero.  Returns the worst error over the bound. */
 static double check_case(const struct conv_case *c) {
     double worst = 0;
     for (int i = 0; i < c->n * c->out_c * c->out.h * c->out.w; i++) {
@@ -109,10 +111,12 @@ static double check_case(const struct conv_case *c) {
         double bound = c->fill == FILL_EXACT ? 0 : roundings(c) * 0x1p-24 * magnitude;
         double final_bound = c->fill == FILL_EXACT ? 0 : bound + 3 * 0x1p-24 * (magnitude + fabs(residual));
         double error = fabs(*f32_at(&c->out, n, o, y, x) - (sum + residual) * c->scale);
-        ck_assert_msg(error <= final_bound, "out n %d o %d y %d x %d: error %g > %g", n, o, y, x, error, final_bound);
+        ck_assert_msg(error <= final_bound, "out n %d o %d y %d x %d: error %g > %g", n, o, y, x, error,
+                      final_bound);
         if (c->has_raw) {
             double raw_error = fabs(*f32_at(&c->raw, n, o, y, x) - sum);
-            ck_assert_msg(raw_error <= bound, "raw n %d o %d y %d x %d: error %g > %g", n, o, y, x, raw_error, bound);
+            ck_assert_msg(raw_error <= bound, "raw n %d o %d y %d x %d: error %g > %g", n, o, y, x, raw_error,
+                          bound);
         }
         if (final_bound > 0) worst = fmax(worst, error / final_bound);
     }
@@ -134,14 +138,18 @@ static void against_loops(enum fill fill, int cases, uint64_t seed) {
         }
         free_case(&c);
     }
-    printf("conv2d %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random", cases,
-           worst);
+    printf("conv2d %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random",
+           cases, worst);
 }
 
-START_TEST(random_shapes) { against_loops(FILL_RANDOM, 80, 1000); }
+START_TEST(random_shapes) {
+    against_loops(FILL_RANDOM, 80, 1000);
+}
 END_TEST
 
-START_TEST(exact_shapes) { against_loops(FILL_EXACT, 80, 2000); }
+START_TEST(exact_shapes) {
+    against_loops(FILL_EXACT, 80, 2000);
+}
 END_TEST
 
 /* Same bits for every instruction set and thread count, and for a sample alone. */
@@ -208,13 +216,13 @@ START_TEST(nan_stays_inside) {
 }
 END_TEST
 
-/* Floats of every size and sign, many with few significant bits, so that midpoints, subnormal and overflowing sums and
- * exact cancellations occur all the time. */
+/* Floats of every size and sign, many with few significant bits, so that midpoints, subnormal and overflowing sums
+ * and exact cancellations occur all the time. */
 static float awkward(uint64_t *state) {
     uint32_t bits = (uint32_t)f32_next(state);
     int kind = f32_below(state, 8);
-    if (kind == 0) bits &= 0xff800000u;                                                /* a power of two, inf, zero */
-    if (kind <= 3) bits &= 0xffff8000u << f32_below(state, 8);                        /* few bits */
+    if (kind == 0) bits &= 0xff800000u;                        /* a power of two, inf, zero */
+    if (kind <= 3) bits &= 0xffff8000u << f32_below(state, 8); /* few bits */
     if (kind >= 2 && kind <= 6) bits = (bits & 0x807fffffu) | (uint32_t)(127 + f32_below(state, 50) - 25) << 23;
     if (kind == 7) bits = (bits & 0x807fffffu) | (uint32_t)f32_below(state, 90) << 23; /* products near zero */
     float f;
@@ -236,15 +244,16 @@ START_TEST(fused_multiply_add) {
             weight[i] = round % 4 ? awkward(&state) : 0x1p-76f * f32_value(&state, (enum fill)(round / 4 % 2));
         }
         for (int a = 0; a < count; a++) {
-            struct fdm_conv_chain chain = {.x = x, .x_pixel = &zero, .x_segment = &zero, .weight = weight, .sum = sum};
+            struct fdm_conv_chain chain = {
+                .x = x, .x_pixel = &zero, .x_segment = &zero, .weight = weight, .sum = sum};
             chain.sum_pixel = &zero, chain.segments = chain.pixels = chain.vectors = 1, chain.first = true;
             fdm_conv_kernels_for(isas[a])->chain(&chain);
             for (int l = 0; l < 16; l++) {
                 float expected = 0;
                 for (int i = 0; i < 16; i++) expected = fmaf(weight[i * 16 + l], x[i], expected);
                 bool same = isnan(expected) ? isnan(sum[l]) : !memcmp(&expected, &sum[l], sizeof expected);
-                ck_assert_msg(same, "%s: %a, fmaf gives %a (round %d lane %d)", fdm_isa_name(isas[a]), (double)sum[l],
-                              (double)expected, round, l);
+                ck_assert_msg(same, "%s: %a, fmaf gives %a (round %d lane %d)", fdm_isa_name(isas[a]),
+                              (double)sum[l], (double)expected, round, l);
                 subnormal += a == 0 && expected != 0 && fabsf(expected) < FLT_MIN;
             }
         }

@@ -226,9 +226,14 @@ static struct outcome run_block(struct test_backend *b, const char *prefix) {
 static const double reference_tolerance = 1e-12, pytorch_tolerance = 3e-6;
 /* The f32 backends, relative to max|truth|: the same depth of roundings. */
 static const double f32_tolerance = 3e-6;
-/* P3, per layer: RMS error over PyTorch's.  These tensors have only some hundred to thousand elements, and the
- * RMS error of two equally good summation orders differs by chance; the mean over all layers is held tighter. */
-static const double layer_rms_ratio = 1.5, mean_rms_ratio = 1.0;
+/* P3, RMS error over PyTorch's on the same tensor.  One tensor is one draw, and two equally good orders of
+ * summation differ by chance:
+ *   single layers: about 1/sqrt(2 * elements), 1 % for the thousands of elements here;
+ *   blocks: errors share the statistics of a group, so they scatter more.  Over 300 random inputs of each block
+ *     against PyTorch 1.13, the ratio's geometric mean was 0.96 to 0.98 and one draw scattered by 2 to 6 %
+ *     (most in block_down, the smallest); 1.15 is the largest mean plus three times its scatter.
+ * The mean over all layers gets no allowance. */
+static const double layer_rms_ratio = 1.02, block_rms_ratio = 1.15, mean_rms_ratio = 1.0;
 
 struct layer {
     const char *prefix, *out, *out_f64; /* out_f64 NULL: the reference is the truth */
@@ -282,7 +287,8 @@ static bool check_f32(const struct layer *layer, const char *label, const double
     const struct golden_error ours = golden_compare(got, truth, count);
     const struct golden_error theirs = golden_compare(pytorch, truth, count);
     const double ratio = ours.rms > 0 ? ours.rms / theirs.rms : 0; /* infinite where PyTorch is exact, we are not */
-    const bool pass = ours.max_scaled <= f32_tolerance && ratio <= layer_rms_ratio;
+    const double allowed = layer->run == run_block ? block_rms_ratio : layer_rms_ratio;
+    const bool pass = ours.max_scaled <= f32_tolerance && ratio <= allowed;
     if (ours.rms > 0 && theirs.rms > 0) tally->log_sum += log(ratio), tally->count++;
     printf("%-26s %-10s max/max|truth| %.2e rms ratio %.3f PyTorch f32 %.2e %s\n", layer->prefix, label,
            ours.max_scaled, ratio, theirs.max_scaled, pass ? "" : "FAIL");
@@ -392,6 +398,7 @@ START_TEST(golden_embeddings) {
 END_TEST
 
 int main(void) {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* or the figures of a failing (forked) test die with it in a pipe */
     Suite *suite = suite_create("layers");
     TCase *tcase = tcase_create("golden");
     tcase_set_timeout(tcase, 300); /* not about speed: sanitizer builds on a loaded machine */

@@ -1,5 +1,5 @@
-/* test_linear.c - the f32 fully connected layer against plain double loops, and bit for bit between instruction sets,
- * thread counts and batches. */
+/* test_linear.c - the f32 fully connected layer against plain double loops, and bit for bit between instruction
+ * sets, thread counts and batches. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -19,8 +19,8 @@ struct linear_case {
 };
 
 static struct linear_case draw_case(uint64_t *state, enum fill fill) {
-    static const int features[] = {1, 3, 9, 10, 12, 16, 24, 48, 50, 112, 128, 129, 160, 272, 512};
-    static const int samples[] = {1, 2, 3, 7, 8, 25, 50};
+    static const int features[] = {1, 3, 9, 10, 12, 16, 24, 48, 50, 112, 128, 129, 160, 272};
+    static const int samples[] = {1, 2, 3, 7, 8, 25, 31};
     struct linear_case c = {.fill = fill};
     c.n = samples[f32_below(state, (int)FDM_ARRAY_LEN(samples))];
     c.in_c = features[f32_below(state, (int)FDM_ARRAY_LEN(features))];
@@ -101,20 +101,24 @@ static void against_loops(enum fill fill, int cases, uint64_t seed) {
         }
         free_case(&c);
     }
-    printf("linear %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random", cases,
-           worst);
+    printf("linear %s: %d shapes, worst error / a-priori bound %.3f\n", fill == FILL_EXACT ? "exact" : "random",
+           cases, worst);
 }
 
-START_TEST(random_shapes) { against_loops(FILL_RANDOM, 100, 1000); }
+START_TEST(random_shapes) {
+    against_loops(FILL_RANDOM, 60, 1000);
+}
 END_TEST
 
-START_TEST(exact_shapes) { against_loops(FILL_EXACT, 100, 2000); }
+START_TEST(exact_shapes) {
+    against_loops(FILL_EXACT, 60, 2000);
+}
 END_TEST
 
 START_TEST(same_bits) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     int count = f32_isas(isas);
-    for (uint64_t seed = 3000; seed < 3060; seed++) {
+    for (uint64_t seed = 3000; seed < 3030; seed++) {
         uint64_t state = seed;
         struct linear_case c = draw_case(&state, FILL_RANDOM);
         size_t bytes = (size_t)c.n * c.out_c * sizeof(float);

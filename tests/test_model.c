@@ -258,12 +258,13 @@ START_TEST(model_sizes) {
     fdm_config c;
     fdm_config_size size;
     fdm_error err;
-    /* The published CIFAR-10 model: 55.7 M parameters (PERFORMANCE measurements: 42.04 GFLOP per image). */
+    /* The published CIFAR-10 model has 55.7 M parameters; a forward pass takes 42.04 GFLOP per image, counting the
+     * convolutions alone 41.9. */
     ck_assert_int_eq(parse(&c, "{\"class_name\":\"EDMPrecond\",\"img_resolution\":32,\"img_channels\":3,"
                                "\"channel_mult\":[2,2,2],\"augment_dim\":9}", &err), FDM_OK);
     ck_assert_int_eq(fdm_config_measure(&size, &c, &err), FDM_OK);
     printf("CIFAR-10 ddpmpp: %lld parameters, %.3f GFLOP per image\n", (long long)size.parameters, (double)size.flops * 1e-9);
-    ck_assert_int_eq(size.parameters, 55734531 + 0);
+    ck_assert_int_eq(size.parameters, 55733891);
     ck_assert_double_eq_tol((double)size.flops * 1e-9, 42.04, 0.5);
 }
 END_TEST

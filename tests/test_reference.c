@@ -472,6 +472,7 @@ START_TEST(absurd_sizes) {
 END_TEST
 
 int main(void) {
+    setvbuf(stdout, NULL, _IOLBF, 0); /* or the figures of a failing (forked) test die with it in a pipe */
     Suite *suite = suite_create("reference");
     TCase *tcase = tcase_create("properties");
     tcase_set_timeout(tcase, 300);

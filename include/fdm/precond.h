@@ -5,15 +5,16 @@
  * D is the denoiser; F the raw network.  The four coefficients depend on sigma alone, so a sample's
  * coefficients never depend on the batch it is in.
  *
- *     kind      c_skip              c_out                     c_in                  c_noise           sigma range
- *     vp        1                   -sigma                    1/sqrt(sigma^2+1)     999 sigma^-1(s)   sigma(1e-5)..sigma(1)
- *     ve        1                   sigma                     1                     ln(sigma/2)       0.02..100
- *     edm       sd^2/(sigma^2+sd^2) sigma sd/sqrt(sigma^2+sd^2) 1/sqrt(sd^2+sigma^2) ln(sigma)/4      0..inf
- *     fdm_vp    as vp               as vp                     s(sigma)              as vp             as vp
- *     fdm_ve    as ve               as ve                     s(sigma) with m = 1   as ve             as ve
- *     fdm_edm   as edm              as edm                    s(sigma)              as edm            0.002..80
+ *     kind     c_skip         c_out          c_in           c_noise           range of sigma
+ *     vp       1              -sigma         1/sqrt(q + 1)  999 t(sigma)      sigma(1e-5) .. sigma(1)
+ *     ve       1              sigma          1              ln(sigma/2)       0.02 .. 100
+ *     edm      d/(q + d)      sigma sd/r     1/r            ln(sigma)/4       0 .. infinity
+ *     fdm_vp   as vp          as vp          s(sigma)       as vp             as vp
+ *     fdm_ve   as ve          as ve          s(sigma), m=1  as ve             as ve
+ *     fdm_edm  as edm         as edm         s(sigma)       as edm            0.002 .. 80
  *
- * with sd = sigma_data = 0.5 and FDM's perturbation kernel (paper arXiv:2306.06991; SPEC 1, fdm/process.h)
+ * with q = sigma^2, sd = sigma_data = 0.5, d = sd^2, r = sqrt(q + d), VP's t(sigma) the inverse of its sigma(t),
+ * and FDM's perturbation kernel (paper arXiv:2306.06991; SPEC 1, fdm/process.h)
  *
  *     t'(sigma) = (sigma - sigma_min) / (sigma_max - sigma_min)      not clamped
  *     s(sigma)  = (1 + m B(t')) exp(-m B(t')),   B(t) = beta_min t + beta_d t^2 / 2
@@ -30,12 +31,12 @@ extern "C" {
 #endif
 
 /* X(enumerator, command-line name, published class name, has FDM's kernel in c_in) */
-#define FDM_PRECONDS(X)                                     \
-    X(FDM_PRECOND_VP, "vp", "VPPrecond", false)             \
-    X(FDM_PRECOND_VE, "ve", "VEPrecond", false)             \
-    X(FDM_PRECOND_EDM, "edm", "EDMPrecond", false)          \
-    X(FDM_PRECOND_FDM_VP, "fdm_vp", "FDM_VPPrecond", true)  \
-    X(FDM_PRECOND_FDM_VE, "fdm_ve", "FDM_VEPrecond", true)  \
+#define FDM_PRECONDS(X)                                                                                            \
+    X(FDM_PRECOND_VP, "vp", "VPPrecond", false)                                                                    \
+    X(FDM_PRECOND_VE, "ve", "VEPrecond", false)                                                                    \
+    X(FDM_PRECOND_EDM, "edm", "EDMPrecond", false)                                                                 \
+    X(FDM_PRECOND_FDM_VP, "fdm_vp", "FDM_VPPrecond", true)                                                         \
+    X(FDM_PRECOND_FDM_VE, "fdm_ve", "FDM_VEPrecond", true)                                                         \
     X(FDM_PRECOND_FDM_EDM, "fdm_edm", "FDM_EDMPrecond", true)
 
 typedef enum fdm_precond_kind {

@@ -46,13 +46,13 @@ FDM_API double fdm_critical_mean(double tau);
 
 /* The state of the oscillator at tau, started at x0 = 1, v0 = 0 without spread (SPEC 1's table). */
 typedef struct fdm_oscillator {
-    double mean_x;  /* mu_zeta(tau): E[x] */
-    double mean_v;  /* d mean_x / dtau = -h(tau): E[v] */
-    double h;       /* impulse response: what a unit kick of v at 0 leaves in x at tau */
-    double dh;      /* dh/dtau */
-    double cov_xx;  /* g^2 integral_0^tau h^2 */
-    double cov_xv;  /* g^2 h(tau)^2 / 2 */
-    double cov_vv;  /* g^2 integral_0^tau h'^2 */
+    double mean_x; /* mu_zeta(tau): E[x] */
+    double mean_v; /* d mean_x / dtau = -h(tau): E[v] */
+    double h;      /* impulse response: what a unit kick of v at 0 leaves in x at tau */
+    double dh;     /* dh/dtau */
+    double cov_xx; /* g^2 integral_0^tau h^2 */
+    double cov_xv; /* g^2 h(tau)^2 / 2 */
+    double cov_vv; /* g^2 integral_0^tau h'^2 */
 } fdm_oscillator;
 
 /* Evaluates the oscillator of damping zeta > 0 at tau >= 0 with noise strength g >= 0; g = 2 sqrt(zeta)

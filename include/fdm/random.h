@@ -35,8 +35,8 @@ extern "C" {
 #endif
 
 /* X(enumerator, command-line name) */
-#define FDM_RNG_KINDS(X)                \
-    X(FDM_RNG_TORCH_CPU, "torch-cpu")   \
+#define FDM_RNG_KINDS(X)                                                                                           \
+    X(FDM_RNG_TORCH_CPU, "torch-cpu")                                                                              \
     X(FDM_RNG_TORCH_CUDA, "torch-cuda")
 
 typedef enum fdm_rng_kind {
@@ -72,7 +72,7 @@ typedef struct fdm_rng {
     fdm_rng_kind kind;
     /* torch-cpu */
     fdm_mt19937 mt;
-    bool has_normal;    /* the second normal of a pair waits in `normal` (calls with fewer than 16 normals) */
+    bool has_normal; /* the second normal of a pair waits in `normal` (calls with fewer than 16 normals) */
     double normal;
     /* torch-cuda */
     uint64_t seed;      /* Philox key */

@@ -46,11 +46,11 @@ extern "C" {
 #endif
 
 /* X(enumerator, command-line name) */
-#define FDM_SOLVERS(X)           \
-    X(FDM_SOLVER_EDM, "edm")     \
-    X(FDM_SOLVER_EULER, "euler") \
-    X(FDM_SOLVER_DPM, "dpm")     \
-    X(FDM_SOLVER_DPM2M, "dpm2m") \
+#define FDM_SOLVERS(X)                                                                                             \
+    X(FDM_SOLVER_EDM, "edm")                                                                                       \
+    X(FDM_SOLVER_EULER, "euler")                                                                                   \
+    X(FDM_SOLVER_DPM, "dpm")                                                                                       \
+    X(FDM_SOLVER_DPM2M, "dpm2m")                                                                                   \
     X(FDM_SOLVER_DPM3M, "dpm3m")
 
 typedef enum fdm_solver {
@@ -73,9 +73,9 @@ typedef struct fdm_sample_options {
     int num_steps;               /* 18; 2..FDM_MAX_STEPS (the published program divides by N - 1) */
     double sigma_min, sigma_max; /* 0.002, 80; edm and euler clip them to the network's range, dpm* do not */
     double rho;                  /* 7: grid exponent of edm and euler, > 0 */
-    double S_churn;              /* 0: strength of the stochasticity of edm and euler; gamma = min(S_churn/N, sqrt(2) - 1) */
-    double S_min, S_max;         /* 0, infinity: gamma = 0 outside this range of sigma */
-    double S_noise;              /* 1: inflation of the added noise */
+    double S_churn; /* 0: strength of the stochasticity of edm and euler; gamma = min(S_churn/N, sqrt(2) - 1) */
+    double S_min, S_max; /* 0, infinity: gamma = 0 outside this range of sigma */
+    double S_noise;      /* 1: inflation of the added noise */
 } fdm_sample_options;
 
 FDM_API fdm_sample_options fdm_sample_defaults(void);
@@ -104,10 +104,10 @@ typedef struct fdm_noise_fn {
 
 /* What happened: one call of D. */
 typedef struct fdm_sample_event {
-    int call, calls;    /* this call, from 0, of how many */
-    double sigma;       /* its noise level */
-    const double *x;    /* its input (n, c, h, w) */
-    const double *D;    /* its output (n, c, h, w) */
+    int call, calls; /* this call, from 0, of how many */
+    double sigma;    /* its noise level */
+    const double *x; /* its input (n, c, h, w) */
+    const double *D; /* its output (n, c, h, w) */
 } fdm_sample_event;
 
 /* Called after each call of D: progress, recording, cancelling (return FDM_INTERRUPTED; err is filled in if the
@@ -131,17 +131,19 @@ FDM_API fdm_status fdm_sample(double *x, int *nfe, const float *latents, const f
 
 /* The noise grid of edm and euler, N + 1 values in t, the last 0:
  *   t_i = (sigma_max^(1/rho) + i/(N-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho
- * with the range clipped to [net_min, net_max].  FDM_BAD_USAGE as for fdm_sample, or if the grid does not decrease. */
+ * with the range clipped to [net_min, net_max].  FDM_BAD_USAGE as for fdm_sample, or if the grid does not decrease.
+ */
 FDM_API fdm_status fdm_edm_grid(double *t, const fdm_sample_options *opt, double net_min, double net_max,
                                 fdm_error *err);
 
 /* Outer steps K of singlestep DPM-Solver++ for N = num_steps >= 2: n = N - 1 calls of D and K = n/3 + 1 steps. */
 FDM_API int fdm_dpm_step_count(int num_steps);
-/* Their orders, K values: as many threes as fit, then what is left of n (n = 0 mod 3: 3..3,2,1; 1: 3..3,1; 2: 3..3,2). */
+/* Their orders, K values: as many threes as fit, then what is left of n (n = 0 mod 3: 3..3,2,1; 1: 3..3,1;
+ * 2: 3..3,2). */
 FDM_API void fdm_dpm_orders(int *orders, int num_steps);
 /* n + 1 noise levels in f32, uniform in lambda = -ln sigma from sigma_max to sigma_min, both included up to
- * rounding: the published time steps (n = K outer, n = order inner).  lambda_i = fma(i, step, lambda_0) in the first
- * half and fma(i - n, step, lambda_n) in the second, which is PyTorch's linspace on a GPU; its CPU version
+ * rounding: the published time steps (n = K outer, n = order inner).  lambda_i = fma(i, step, lambda_0) in the
+ * first half and fma(i - n, step, lambda_n) in the second, which is PyTorch's linspace on a GPU; its CPU version
  * differs in the last bit of lambda for n >= 15. */
 FDM_API void fdm_dpm_grid(float *sigma, float sigma_max, float sigma_min, int n);
 
@@ -149,8 +151,8 @@ FDM_API void fdm_dpm_grid(float *sigma, float sigma_max, float sigma_min, int n)
 
 /* rngs[i] seeded with seeds[i] mod 2^32, n of each. */
 FDM_API void fdm_sample_seed_rngs(fdm_rng *rngs, fdm_rng_kind kind, const uint64_t *seeds, int n);
-/* From each generator in turn: latents (n, per_sample) f32, then, if label_dim > 0, one class in [0, label_dim) into
- * labels (n).  labels may be NULL: the class is drawn all the same (an explicit class replaces it later, as
+/* From each generator in turn: latents (n, per_sample) f32, then, if label_dim > 0, one class in [0, label_dim)
+ * into labels (n).  labels may be NULL: the class is drawn all the same (an explicit class replaces it later, as
  * published, without moving the stream). */
 FDM_API void fdm_sample_draw_latents(float *latents, int64_t *labels, fdm_rng *rngs, int n, size_t per_sample,
                                      int label_dim);
@@ -163,8 +165,10 @@ typedef struct fdm_noise_array {
     const double *noise; /* (steps, n, per_sample), borrowed */
     int steps;
 } fdm_noise_array;
-FDM_API fdm_status fdm_noise_from_rngs(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err);
-FDM_API fdm_status fdm_noise_from_array(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err);
+FDM_API fdm_status fdm_noise_from_rngs(void *ctx, double *noise, int step, int n, size_t per_sample,
+                                       fdm_error *err);
+FDM_API fdm_status fdm_noise_from_array(void *ctx, double *noise, int step, int n, size_t per_sample,
+                                        fdm_error *err);
 
 /* ---- Pixels ---- */
 

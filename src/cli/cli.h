@@ -34,6 +34,9 @@
 
 /* Every command, in the order of the help. */
 #define FDM_COMMANDS(X) \
+    X(info)             \
+    X(denoise)          \
+    X(sample)           \
     X(compare)
 
 /* ---- Options (options.c) ---------------------------------------------------------------------------------- */

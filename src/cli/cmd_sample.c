@@ -335,9 +335,14 @@ static fdm_status run_batches(struct job *j, fdm_error *err) {
 
 static fdm_status write_outputs(struct job *j, fdm_error *err) {
     const int r = j->config->img_resolution;
+    fdm_image grid = {0};
     fdm_status status = FDM_OK;
-    if (j->o->grid)
-        status = fdm_image_grid_write(j->o->grid, j->pixels, (int)j->n, r, r, j->config->img_channels, 0, err);
+    if (j->o->grid) {
+        status = fdm_image_grid(&grid, j->pixels, (int)j->n, j->config->img_channels, r, r, false, 0, err);
+        if (status == FDM_OK)
+            status = fdm_png_write(j->o->grid, grid.pixels, grid.width, grid.height, grid.channels, err);
+        fdm_image_free(&grid);
+    }
     if (status == FDM_OK && j->o->save_tensors) status = write_record(j, err);
     return status;
 }

@@ -1,9 +1,9 @@
 /* attention.c - self-attention of the f32 backends: two matrix products over the convolution micro-kernel.
  *
  * Scores:  "pixels" are queries, inputs are channels, outputs are keys;  weighted sum: inputs are keys, outputs are
- * channels.  k and v are gathered straight into the kernel's packed weight form, q into its input form, for a group of
- * at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that memory
- * grows with the map and not with the square of its pixels. */
+ * channels.  k and v are gathered straight into the kernel's packed weight form, q into its input form, for a group
+ * of at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that
+ * memory grows with the map and not with the square of its pixels. */
 #include <math.h>
 #include <omp.h>
 
@@ -11,6 +11,7 @@
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
 #include "simd/conv.h"
+#include "simd/kernel_table.h"
 
 enum {
     LANES = FDM_F32_LANES,
@@ -23,31 +24,35 @@ struct attention_call {
     const struct fdm_kernels *elementwise;
     const struct fdm_map *qkv;
     struct fdm_map *out;
-    int positions;       /* H*W: queries and keys */
-    int key_blocks;      /* of 16 */
-    int channel_blocks;  /* of 16 */
-    size_t matrix;       /* floats of q, k or v of a sample, padded to blocks */
-    float root;          /* sqrt(C) */
-    float *matrices;     /* [samples of the group][q, k, v][matrix] */
-    float *scores;       /* [threads][STRIP][key_blocks * 16] */
+    int positions;      /* H*W: queries and keys */
+    int key_blocks;     /* of 16 */
+    int channel_blocks; /* of 16 */
+    size_t matrix;      /* floats of q, k or v of a sample, padded to blocks */
+    float root;         /* sqrt(C) */
+    float *matrices;    /* [samples of the group][q, k, v][matrix] */
+    float *scores;      /* [threads][STRIP][key_blocks * 16] */
 };
 
-static size_t matrix_floats(int c, int h, int w) {
-    return (size_t)fdm_f32_blocks(h * w) * LANES * fdm_f32_blocks(c) * LANES;
-}
-
 size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads) {
-    size_t samples = (size_t)fdm_min_int(n, threads);
-    size_t scores = (size_t)STRIP * fdm_f32_blocks(h * w) * LANES;
-    return (samples * 3 * matrix_floats(c, h, w) + threads * scores) * sizeof(float);
+    const size_t samples = (size_t)fdm_min_int(n, threads);
+    const size_t keys = fdm_round_up((size_t)h * w, LANES), channels = (size_t)fdm_f32_blocks(c) * LANES;
+    size_t matrices, scores, bytes;
+    if (!fdm_mul_size(&matrices, keys, channels) || !fdm_mul_size(&matrices, matrices, 3 * samples) ||
+        !fdm_mul_size(&scores, keys, (size_t)STRIP * threads) || !fdm_add_size(&bytes, matrices, scores) ||
+        !fdm_mul_size(&bytes, bytes, sizeof(float))) {
+        return SIZE_MAX;
+    }
+    return bytes;
 }
 
-/* Where element (input, output) of a packed weight matrix lies (simd/conv.h): [group][block of 16 inputs][16][16 V]. */
+/* Where element (input, output) of a packed weight matrix lies (simd/conv.h): [group][block of 16 inputs][16][16
+ * V]. */
 static size_t packed_at(int vectors, int blocks, int max, int input, int output) {
     int vector = output / LANES, group = 0;
     while (fdm_conv_group_first(vectors, max, group + 1) <= vector) group++;
     int first = fdm_conv_group_first(vectors, max, group), count = fdm_conv_group_size(vectors, max, group);
-    size_t row = ((size_t)first * blocks + (size_t)(input / LANES) * count) * LANES + (size_t)(input % LANES) * count;
+    size_t row =
+        ((size_t)first * blocks + (size_t)(input / LANES) * count) * LANES + (size_t)(input % LANES) * count;
     return (row + (vector - first)) * LANES + output % LANES;
 }
 
@@ -74,7 +79,8 @@ static void gather_block(const struct attention_call *a, float *q, float *k, flo
             size_t q_at = ((size_t)b * a->key_blocks * LANES + position) * LANES;
             size_t v_at = packed_at(a->channel_blocks, a->key_blocks, max, position, b * LANES);
             if (position < a->positions) {
-                load_triplets(triplets, a->qkv, fdm_f32_pixel(a->qkv, sample, position / width, position % width), b);
+                load_triplets(triplets, a->qkv, fdm_f32_pixel(a->qkv, sample, position / width, position % width),
+                              b);
             }
             for (int l = 0; l < LANES; l++) {
                 q[q_at + l] = triplets[3 * l];
@@ -110,19 +116,8 @@ static void product(const struct attention_call *a, struct fdm_conv_chain chain,
     }
 }
 
-/* PROVISIONAL until the element-wise kernels land. */
-static void softmax_rows(const struct fdm_kernels *kernels, float *rows, int n, int len, int stride) {
-    (void)kernels;
-    for (int r = 0; r < n; r++) {
-        float *row = rows + (size_t)r * stride, max = row[0], sum = 0;
-        for (int i = 1; i < len; i++) max = row[i] > max ? row[i] : max;
-        for (int i = 0; i < len; i++) sum += row[i] = expf(row[i] - max);
-        for (int i = 0; i < len; i++) row[i] /= sum;
-    }
-}
-
-static void attention_unit(const struct attention_call *a, const float *matrices, float *scores, int sample, int first,
-                           int count) {
+static void attention_unit(const struct attention_call *a, const float *matrices, float *scores, int sample,
+                           int first, int count) {
     ptrdiff_t query[STRIP], row[STRIP], pixel[STRIP];
     const int stride = a->key_blocks * LANES, width = a->out->w;
     for (int i = 0; i < count; i++) {
@@ -134,7 +129,7 @@ static void attention_unit(const struct attention_call *a, const float *matrices
     chain.sum = scores, chain.sum_pixel = row, chain.sum_vector = LANES;
     product(a, chain, matrices + a->matrix, a->channel_blocks, a->key_blocks, (ptrdiff_t)stride * LANES, LANES);
 
-    softmax_rows(a->elementwise, scores, count, a->positions, stride);
+    a->elementwise->softmax_rows(scores, count, a->positions, stride);
     for (int i = 0; i < count; i++) {
         for (int j = a->positions; j < stride; j++) scores[row[i] + j] = 0;
     }
@@ -173,7 +168,7 @@ void fdm_f32_attention(const struct fdm_exec *exec, struct fdm_map *out, const s
     a.positions = out->h * out->w;
     a.key_blocks = fdm_f32_blocks(a.positions);
     a.channel_blocks = fdm_f32_blocks(out->c);
-    a.matrix = matrix_floats(out->c, out->h, out->w);
+    a.matrix = (size_t)a.key_blocks * LANES * a.channel_blocks * LANES;
     a.root = (float)sqrt((double)out->c);
     a.matrices = exec->scratch;
     a.scores = a.matrices + (size_t)samples * 3 * a.matrix;

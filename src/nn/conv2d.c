@@ -16,15 +16,22 @@ enum {
     MAX_TAPS = 49, /* 7 x 7 */
 };
 
-/* ---- packing: [group][block of 16 inputs][ky][kx][16 inputs][16 * vectors outputs], then [outputs] of bias ---- */
+/* ---- packing: [group][block of 16 inputs][ky][kx][16 inputs][16 * vectors outputs], then [outputs] of bias ----
+ */
 
 static size_t packed_floats(int out_channels, int in_channels, int k) {
     return (size_t)fdm_f32_blocks(out_channels) * LANES * fdm_f32_blocks(in_channels) * LANES * k * k;
 }
 
 size_t fdm_f32_conv2d_packed_bytes(int out_channels, int in_channels, int k) {
-    size_t bias = (size_t)fdm_f32_blocks(out_channels) * LANES;
-    return (packed_floats(out_channels, in_channels, k) + bias) * sizeof(float);
+    const size_t outputs = (size_t)fdm_f32_blocks(out_channels) * LANES;
+    const size_t inputs = (size_t)fdm_f32_blocks(in_channels) * LANES;
+    size_t floats, bytes;
+    if (!fdm_mul_size(&floats, outputs, inputs) || !fdm_mul_size(&floats, floats, (size_t)k * k) ||
+        !fdm_add_size(&floats, floats, outputs) || !fdm_mul_size(&bytes, floats, sizeof(float))) {
+        return SIZE_MAX;
+    }
+    return bytes;
 }
 
 /* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart. */
@@ -147,7 +154,8 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     }
 }
 
-/* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles. */
+/* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles.
+ */
 static int choose_strip(const struct conv_call *call, int threads) {
     int tile = call->kernels->tile;
     size_t wanted = call->pixels * call->groups / (4 * (size_t)threads) + 1;

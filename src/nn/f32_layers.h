@@ -1,7 +1,7 @@
 /* f32_layers.h - the layer functions of the f32 backends (portable, avx2, avx512), one section per file.
  *
  * What each computes, and the contract they share, is said in backend.h beside the table member of the same name;
- * here is only what is particular to the f32 versions. */
+ * here is only what is particular to the f32 versions.  Sizes that overflow are SIZE_MAX. */
 #ifndef FDM_NN_F32_LAYERS_H
 #define FDM_NN_F32_LAYERS_H
 

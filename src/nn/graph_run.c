@@ -173,7 +173,7 @@ static fdm_status emit(const struct run *r, char *name, const struct fdm_value *
         const struct fdm_vec vec = {n, v->c, data};
         r->backend->vec_export(r->trace_buffer, &vec);
     }
-    const size_t count = (size_t)fdm_tensor_numel(&t);
+    const size_t count = (size_t)n * (size_t)v->c * (size_t)(v->h ? v->h * v->w : 1);
     if (t.dtype == FDM_F32) /* in place: element i is read before byte 4i+3 is written over byte 8i */
         for (size_t i = 0; i < count; i++) {
             const float f = (float)r->trace_buffer[i];

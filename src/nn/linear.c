@@ -5,6 +5,7 @@
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
 #include "simd/conv.h"
+#include "simd/kernel_table.h"
 
 enum {
     LANES = FDM_F32_LANES,
@@ -33,14 +34,15 @@ static void gather_rows(float *rows, const struct fdm_vec *in, int first_row, in
     }
 }
 
-/* out row = sum + residual (and the raw sum), for one row of one group; features start at `first`. */
-static void store_row(struct fdm_vec *out, const float *sum, const struct fdm_linear_args *args, int row, int first,
-                      int count) {
+/* out row = silu?(sum + residual) (and the raw sum), for one row of one group; features start at `first`. */
+static void store_row(const struct fdm_exec *exec, struct fdm_vec *out, const float *sum,
+                      const struct fdm_linear_args *args, int row, int first, int count) {
     size_t at = (size_t)row * out->c + first;
     float *dst = (float *)out->data + at;
     const float *residual = args->residual ? (const float *)args->residual->data + at : NULL;
     if (args->raw) memcpy((float *)args->raw->data + at, sum, (size_t)count * sizeof *sum);
     for (int o = 0; o < count; o++) dst[o] = residual ? sum[o] + residual[o] : sum[o];
+    if (args->silu) exec->kernels->vsilu(dst, dst, (size_t)count);
 }
 
 static void linear_unit(const struct fdm_exec *exec, struct fdm_vec *out, const struct fdm_vec *in,
@@ -78,7 +80,7 @@ static void linear_unit(const struct fdm_exec *exec, struct fdm_vec *out, const 
     }
     int features = fdm_min_int(vectors * LANES, out->c - first * LANES);
     for (int r = 0; r < count; r++) {
-        store_row(out, sum + r * WIDTH, args, first_row + r, first * LANES, features);
+        store_row(exec, out, sum + r * WIDTH, args, first_row + r, first * LANES, features);
     }
 }
 

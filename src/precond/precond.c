@@ -16,16 +16,23 @@ static const struct precond_names {
 #undef PRECOND_ROW
 };
 
-static bool is_kind(fdm_precond_kind kind) { return (unsigned)kind < FDM_PRECOND_COUNT; }
+static bool is_kind(fdm_precond_kind kind) {
+    return (unsigned)kind < FDM_PRECOND_COUNT;
+}
 
-const char *fdm_precond_name(fdm_precond_kind kind) { return is_kind(kind) ? precond_table[kind].cli : "?"; }
+const char *fdm_precond_name(fdm_precond_kind kind) {
+    return is_kind(kind) ? precond_table[kind].cli : "?";
+}
 
-const char *fdm_precond_class_name(fdm_precond_kind kind) { return is_kind(kind) ? precond_table[kind].cls : "?"; }
+const char *fdm_precond_class_name(fdm_precond_kind kind) {
+    return is_kind(kind) ? precond_table[kind].cls : "?";
+}
 
-bool fdm_precond_is_fdm(fdm_precond_kind kind) { return is_kind(kind) && precond_table[kind].is_fdm; }
+bool fdm_precond_is_fdm(fdm_precond_kind kind) {
+    return is_kind(kind) && precond_table[kind].is_fdm;
+}
 
-fdm_status fdm_precond_find(fdm_precond_kind *kind, const char *name, fdm_error *err)
-{
+fdm_status fdm_precond_find(fdm_precond_kind *kind, const char *name, fdm_error *err) {
     if (name == NULL) return fdm_fail(err, FDM_BAD_USAGE, "no preconditioning given");
     const char *dot = strrchr(name, '.');
     const char *last = dot ? dot + 1 : name;
@@ -34,20 +41,19 @@ fdm_status fdm_precond_find(fdm_precond_kind *kind, const char *name, fdm_error 
         *kind = (fdm_precond_kind)i;
         return FDM_OK;
     }
-    return fdm_fail(err, FDM_BAD_USAGE,
-                    "unknown preconditioning '%.80s': use vp, ve, edm, fdm_vp, fdm_ve, fdm_edm or a published class "
-                    "name such as FDM_EDMPrecond",
-                    name);
+    return fdm_fail(
+        err, FDM_BAD_USAGE,
+        "unknown preconditioning '%.80s': use vp, ve, edm, fdm_vp, fdm_ve, fdm_edm or a published class "
+        "name such as FDM_EDMPrecond",
+        name);
 }
 
-void fdm_precond_update_vp_range(fdm_precond *p)
-{
+void fdm_precond_update_vp_range(fdm_precond *p) {
     p->sigma_min = fdm_vp_sigma_f32((float)p->epsilon_t, p->beta_d, p->beta_min);
     p->sigma_max = fdm_vp_sigma_f32(1.0f, p->beta_d, p->beta_min);
 }
 
-fdm_status fdm_precond_init(fdm_precond *out, fdm_precond_kind kind, double fdm_multiplier, fdm_error *err)
-{
+fdm_status fdm_precond_init(fdm_precond *out, fdm_precond_kind kind, double fdm_multiplier, fdm_error *err) {
     if (!is_kind(kind)) return fdm_fail(err, FDM_BAD_USAGE, "unknown preconditioning %d", (int)kind);
     fdm_precond p = {.kind = kind,
                      .sigma_data = 0.5,
@@ -79,12 +85,11 @@ fdm_status fdm_precond_init(fdm_precond *out, fdm_precond_kind kind, double fdm_
     return status;
 }
 
-fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err)
-{
+fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err) {
     const char *bad = NULL;
     double value = 0;
     /* Written as !(good), so that NaN is bad. */
-#define REQUIRE(field, good) \
+#define REQUIRE(field, good)                                                                                       \
     if (!bad && !(good)) bad = #field, value = p->field
     REQUIRE(fdm_multiplier, isfinite(p->fdm_multiplier) && p->fdm_multiplier > 0);
     REQUIRE(sigma_data, isfinite(p->sigma_data) && p->sigma_data > 0);
@@ -96,39 +101,40 @@ fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err)
     REQUIRE(sigma_max, p->sigma_max > p->sigma_min && (isfinite(p->sigma_max) || !fdm_precond_is_fdm(p->kind)));
 #undef REQUIRE
     if (!is_kind(p->kind)) return fdm_fail(err, FDM_BAD_USAGE, "unknown preconditioning %d", (int)p->kind);
-    if (bad) return fdm_fail(err, FDM_BAD_USAGE, "%s: %s = %g is out of range", fdm_precond_name(p->kind), bad, value);
+    if (bad)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: %s = %g is out of range", fdm_precond_name(p->kind), bad, value);
     return FDM_OK;
 }
 
 /* The multiplier that s(sigma) uses: the published FDM_VEPrecond stores m but leaves it out of s. */
-static double effective_multiplier(const fdm_precond *p)
-{
+static double effective_multiplier(const fdm_precond *p) {
     return p->kind == FDM_PRECOND_FDM_VE ? 1.0 : p->fdm_multiplier;
 }
 
 /* ---- f32, as published: every line is a chain of single f32 operations in that order.  float arithmetic is
  * exact IEEE binary32 here (-ffp-contract=off, FLT_EVAL_METHOD 0); log and exp go through double. ---- */
 
-static float log_f32(float x) { return (float)log((double)x); }
-static float exp_f32(float x) { return (float)exp((double)x); }
+static float log_f32(float x) {
+    return (float)log((double)x);
+}
+static float exp_f32(float x) {
+    return (float)exp((double)x);
+}
 
-static float kernel_scale_f32(const fdm_precond *p, float sigma)
-{
+static float kernel_scale_f32(const fdm_precond *p, float sigma) {
     float t = (sigma - (float)p->sigma_min) / (float)(p->sigma_max - p->sigma_min);
     float b = (float)(0.5 * p->beta_d) * (t * t) + (float)p->beta_min * t;
     float tau = (float)effective_multiplier(p) * b;
     return (1.0f + tau) * exp_f32(-tau);
 }
 
-static float vp_sigma_inv_f32(const fdm_precond *p, float sigma)
-{
+static float vp_sigma_inv_f32(const fdm_precond *p, float sigma) {
     float log_term = log_f32(1.0f + sigma * sigma);
     float root = sqrtf((float)(p->beta_min * p->beta_min) + (float)(2 * p->beta_d) * log_term);
     return (root - (float)p->beta_min) / (float)p->beta_d;
 }
 
-void fdm_precond_coeffs_f32(fdm_precond_coeffs *out, const fdm_precond *p, double sigma64)
-{
+void fdm_precond_coeffs_f32(fdm_precond_coeffs *out, const fdm_precond *p, double sigma64) {
     const float sigma = (float)sigma64;
     const float square = sigma * sigma;
     float c_skip = 1, c_out = 0, c_in = 1, c_noise = 0;
@@ -158,8 +164,7 @@ void fdm_precond_coeffs_f32(fdm_precond_coeffs *out, const fdm_precond *p, doubl
 
 /* ---- f64: the truth ---- */
 
-void fdm_precond_coeffs_f64(fdm_precond_coeffs *out, const fdm_precond *p, double sigma)
-{
+void fdm_precond_coeffs_f64(fdm_precond_coeffs *out, const fdm_precond *p, double sigma) {
     const double square = sigma * sigma;
     fdm_precond_coeffs c = {1, 0, fdm_precond_scale_f64(p, sigma), 0};
     switch (p->kind) {
@@ -183,8 +188,7 @@ void fdm_precond_coeffs_f64(fdm_precond_coeffs *out, const fdm_precond *p, doubl
     *out = c;
 }
 
-double fdm_precond_scale_f64(const fdm_precond *p, double sigma)
-{
+double fdm_precond_scale_f64(const fdm_precond *p, double sigma) {
     switch (p->kind) {
     case FDM_PRECOND_VP:
         return 1 / sqrt(sigma * sigma + 1);

@@ -3,8 +3,7 @@
 
 enum { MT_N = 624, MT_M = 397 };
 
-void fdm_mt19937_seed(fdm_mt19937 *mt, uint32_t seed)
-{
+void fdm_mt19937_seed(fdm_mt19937 *mt, uint32_t seed) {
     uint32_t word = seed;
     for (int i = 0; i < MT_N; i++) {
         mt->state[i] = word;
@@ -14,8 +13,7 @@ void fdm_mt19937_seed(fdm_mt19937 *mt, uint32_t seed)
 }
 
 /* The recurrence x[k+n] = x[k+m] xor (upper bit of x[k] | lower 31 bits of x[k+1]) A, for all n words. */
-static void refill(fdm_mt19937 *mt)
-{
+static void refill(fdm_mt19937 *mt) {
     uint32_t *x = mt->state;
     for (int k = 0; k < MT_N; k++) {
         uint32_t joined = (x[k] & 0x80000000u) | (x[(k + 1) % MT_N] & 0x7fffffffu);
@@ -24,8 +22,7 @@ static void refill(fdm_mt19937 *mt)
     mt->next = 0;
 }
 
-uint32_t fdm_mt19937_next(fdm_mt19937 *mt)
-{
+uint32_t fdm_mt19937_next(fdm_mt19937 *mt) {
     if (mt->next >= MT_N) refill(mt);
     uint32_t y = mt->state[mt->next++];
     y ^= y >> 11;

@@ -1,8 +1,7 @@
 /* philox.c - Philox4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", SC11). */
 #include "fdm/random.h"
 
-void fdm_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
-{
+void fdm_philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]) {
     uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
     uint32_t k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {

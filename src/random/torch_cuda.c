@@ -16,8 +16,7 @@ typedef struct launch {
     size_t threads, rounds;
 } launch;
 
-static launch begin_launch(fdm_rng *rng, size_t n, size_t per_block)
-{
+static launch begin_launch(fdm_rng *rng, size_t n, size_t per_block) {
     size_t blocks_per_sm = rng->threads_per_sm >= BLOCK_THREADS ? (size_t)rng->threads_per_sm / BLOCK_THREADS : 1;
     size_t most = (rng->sm_count > 0 ? (size_t)rng->sm_count : 1) * blocks_per_sm;
     size_t grid = n / BLOCK_THREADS + (n % BLOCK_THREADS != 0);
@@ -28,8 +27,7 @@ static launch begin_launch(fdm_rng *rng, size_t n, size_t per_block)
     return l;
 }
 
-static void philox_words(uint32_t words[4], const launch *l, size_t thread, size_t round)
-{
+static void philox_words(uint32_t words[4], const launch *l, size_t thread, size_t round) {
     uint64_t block = l->first_block + round;
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)thread,
                                  (uint32_t)((uint64_t)thread >> 32)};
@@ -41,8 +39,8 @@ static void philox_words(uint32_t words[4], const launch *l, size_t thread, size
 typedef void make_values(void *values, const uint32_t words[4], uint64_t bound);
 
 /* The launch described at the top; `size` is the bytes per element of out. */
-static void fill(fdm_rng *rng, void *out, size_t n, size_t per_block, size_t size, make_values *make, uint64_t bound)
-{
+static void fill(fdm_rng *rng, void *out, size_t n, size_t per_block, size_t size, make_values *make,
+                 uint64_t bound) {
     launch l = begin_launch(rng, n, per_block);
     for (size_t round = 0; round < l.rounds; round++) {
         size_t base = round * per_block * l.threads;
@@ -63,16 +61,16 @@ static void fill(fdm_rng *rng, void *out, size_t n, size_t per_block, size_t siz
 }
 
 /* u in (0, 1] as cuRAND: never 0, so that ln u exists. */
-static float unit_f32(uint32_t x) { return (float)x * 0x1p-32f + 0x1p-33f; }
+static float unit_f32(uint32_t x) {
+    return (float)x * 0x1p-32f + 0x1p-33f;
+}
 
-static double unit_f64(uint32_t low, uint32_t high)
-{
+static double unit_f64(uint32_t low, uint32_t high) {
     uint64_t bits = (uint64_t)low ^ (uint64_t)high << 21;
     return (double)bits * 0x1p-53 + 0x1p-54;
 }
 
-static void box_muller_f32(float out[2], uint32_t x, uint32_t y)
-{
+static void box_muller_f32(float out[2], uint32_t x, uint32_t y) {
     const float scale = (float)(FDM_TWO_PI * 0x1p-32), shift = (float)(FDM_TWO_PI * 0x1p-33);
     float r = sqrtf(-2.0f * (float)log((double)unit_f32(x)));
     float v = fmaf((float)y, scale, shift);
@@ -80,15 +78,13 @@ static void box_muller_f32(float out[2], uint32_t x, uint32_t y)
     out[1] = r * (float)cos((double)v);
 }
 
-static void normals_f32(void *values, const uint32_t words[4], uint64_t unused)
-{
+static void normals_f32(void *values, const uint32_t words[4], uint64_t unused) {
     (void)unused;
     box_muller_f32((float *)values, words[0], words[1]);
     box_muller_f32((float *)values + 2, words[2], words[3]);
 }
 
-static void normals_f64(void *values, const uint32_t words[4], uint64_t unused)
-{
+static void normals_f64(void *values, const uint32_t words[4], uint64_t unused) {
     (void)unused;
     double *out = values;
     double r = sqrt(-2 * log(unit_f64(words[0], words[1])));
@@ -97,8 +93,7 @@ static void normals_f64(void *values, const uint32_t words[4], uint64_t unused)
     out[1] = r * cos(v);
 }
 
-static void uniforms_f32(void *values, const uint32_t words[4], uint64_t unused)
-{
+static void uniforms_f32(void *values, const uint32_t words[4], uint64_t unused) {
     (void)unused;
     for (int k = 0; k < 4; k++) {
         float u = unit_f32(words[k]);
@@ -106,8 +101,7 @@ static void uniforms_f32(void *values, const uint32_t words[4], uint64_t unused)
     }
 }
 
-static void uniforms_f64(void *values, const uint32_t words[4], uint64_t unused)
-{
+static void uniforms_f64(void *values, const uint32_t words[4], uint64_t unused) {
     (void)unused;
     for (int k = 0; k < 2; k++) {
         double u = unit_f64(words[2 * k], words[2 * k + 1]);
@@ -115,41 +109,34 @@ static void uniforms_f64(void *values, const uint32_t words[4], uint64_t unused)
     }
 }
 
-static void integers_32(void *values, const uint32_t words[4], uint64_t bound)
-{
+static void integers_32(void *values, const uint32_t words[4], uint64_t bound) {
     for (int k = 0; k < 4; k++) ((int64_t *)values)[k] = (int64_t)(words[k] % bound);
 }
 
-static void integers_64(void *values, const uint32_t words[4], uint64_t bound)
-{
+static void integers_64(void *values, const uint32_t words[4], uint64_t bound) {
     for (int k = 0; k < 2; k++) {
         uint64_t word = (uint64_t)words[2 * k] << 32 | words[2 * k + 1];
         ((int64_t *)values)[k] = (int64_t)(word % bound);
     }
 }
 
-void fdm_torch_cuda_normal_f32(fdm_rng *rng, float *out, size_t n)
-{
+void fdm_torch_cuda_normal_f32(fdm_rng *rng, float *out, size_t n) {
     fill(rng, out, n, 4, sizeof *out, normals_f32, 0);
 }
 
-void fdm_torch_cuda_normal_f64(fdm_rng *rng, double *out, size_t n)
-{
+void fdm_torch_cuda_normal_f64(fdm_rng *rng, double *out, size_t n) {
     fill(rng, out, n, 2, sizeof *out, normals_f64, 0);
 }
 
-void fdm_torch_cuda_uniform_f32(fdm_rng *rng, float *out, size_t n)
-{
+void fdm_torch_cuda_uniform_f32(fdm_rng *rng, float *out, size_t n) {
     fill(rng, out, n, 4, sizeof *out, uniforms_f32, 0);
 }
 
-void fdm_torch_cuda_uniform_f64(fdm_rng *rng, double *out, size_t n)
-{
+void fdm_torch_cuda_uniform_f64(fdm_rng *rng, double *out, size_t n) {
     fill(rng, out, n, 2, sizeof *out, uniforms_f64, 0);
 }
 
-void fdm_torch_cuda_randint(fdm_rng *rng, int64_t *out, size_t n, uint64_t bound)
-{
+void fdm_torch_cuda_randint(fdm_rng *rng, int64_t *out, size_t n, uint64_t bound) {
     bool wide = bound >= (uint64_t)1 << 32;
     fill(rng, out, n, wide ? 2 : 4, sizeof *out, wide ? integers_64 : integers_32, bound);
 }

@@ -1,5 +1,5 @@
-/* dpm_solver.c - DPM-Solver++ singlestep, data prediction, orders 1 to 3 (Lu et al., arXiv:2211.01095) as the published
- * program runs it: sigma as time, alpha = 1, lambda = -ln sigma (SPEC 6).
+/* dpm_solver.c - DPM-Solver++ singlestep, data prediction, orders 1 to 3 (Lu et al., arXiv:2211.01095) as the
+ * published program runs it: sigma as time, alpha = 1, lambda = -ln sigma (SPEC 6).
  *
  * The exact solution over a step from s to t, h = lambda_t - lambda_s, is
  *     x_t = (sigma_t/sigma_s) x_s + sigma_t int_{lambda_s}^{lambda_t} e^lambda D(lambda) dlambda;
@@ -9,14 +9,19 @@
 
 #include <math.h>
 
-static float log_snr(float sigma) { return -(float)log((double)sigma); }
-static float sigma_of(float lambda) { return (float)exp(-(double)lambda); }
-static float expm1_f32(float x) { return (float)expm1((double)x); }
+static float log_snr(float sigma) {
+    return -(float)log((double)sigma);
+}
+static float sigma_of(float lambda) {
+    return (float)exp(-(double)lambda);
+}
+static float expm1_f32(float x) {
+    return (float)expm1((double)x);
+}
 
 /* out = a x + b D + c (D1 - D), term by term in the published order. */
 static void combine(double *out, const fdm_sample_run *run, const double *x, double a, const double *D, double b,
-                    const double *D1, double c)
-{
+                    const double *D1, double c) {
     for (size_t i = 0; i < run->numel; i++) {
         double y = a * x[i] + b * D[i];
         out[i] = D1 ? y + c * (D1[i] - D[i]) : y;
@@ -29,15 +34,15 @@ typedef struct dpm_scratch {
 } dpm_scratch;
 
 /* One step of `order` from sigma_s to sigma_t, x in place. */
-static fdm_status dpm_step(double *x, const dpm_scratch *b, fdm_sample_run *run, int order, float sigma_s, float sigma_t,
-                           fdm_error *err)
-{
+static fdm_status dpm_step(double *x, const dpm_scratch *b, fdm_sample_run *run, int order, float sigma_s,
+                           float sigma_t, fdm_error *err) {
     float inner[4]; /* the inner grid: order + 1 levels uniform in lambda, taken there and back through sigma */
     fdm_dpm_grid(inner, sigma_s, sigma_t, order);
     const float inner_first = log_snr(inner[0]), inner_h = log_snr(inner[order]) - inner_first;
     const float lambda_s = log_snr(sigma_s), h = log_snr(sigma_t) - lambda_s, phi1 = expm1_f32(-h);
     if (!(h > 0 && inner_h > 0))
-        return fdm_fail(err, FDM_BAD_USAGE, "steps = %d: too many from sigma %g to %g, neighbouring levels agree in f32",
+        return fdm_fail(err, FDM_BAD_USAGE,
+                        "steps = %d: too many from sigma %g to %g, neighbouring levels agree in f32",
                         run->opt->num_steps, run->opt->sigma_max, run->opt->sigma_min);
 
     fdm_status status = fdm_sample_denoise(run, b->D, x, sigma_s, err);
@@ -65,8 +70,7 @@ static fdm_status dpm_step(double *x, const dpm_scratch *b, fdm_sample_run *run,
     return FDM_OK;
 }
 
-fdm_status fdm_sample_dpm(double *x, const float *latents, fdm_sample_run *run, fdm_error *err)
-{
+fdm_status fdm_sample_dpm(double *x, const float *latents, fdm_sample_run *run, fdm_error *err) {
     const fdm_sample_options *opt = run->opt;
     const int count = fdm_dpm_step_count(opt->num_steps);
     const size_t grid_bytes = ((size_t)count + 1) * sizeof(float), order_bytes = (size_t)count * sizeof(int);

@@ -4,8 +4,7 @@
 #include <math.h>
 
 /* gamma of the step that starts at noise level t. */
-static double churn(const fdm_sample_options *opt, double t)
-{
+static double churn(const fdm_sample_options *opt, double t) {
     if (!(opt->S_min <= t && t <= opt->S_max)) return 0;
     return fmin(opt->S_churn / opt->num_steps, sqrt(2.0) - 1);
 }
@@ -13,8 +12,7 @@ static double churn(const fdm_sample_options *opt, double t)
 /* x_hat = x + sqrt(t_hat^2 - t^2) S_noise noise, in place.  The noise is drawn in every step: a generator that goes
  * on after a step with gamma = 0 must be where the published program's is. */
 static fdm_status add_noise(double *x, double *noise, fdm_sample_run *run, int step, double t, double t_hat,
-                            fdm_error *err)
-{
+                            fdm_error *err) {
     if (run->noise == NULL) {
         if (t_hat == t) return FDM_OK;
         return fdm_fail(err, FDM_BAD_USAGE, "S_churn = %g needs a source of noise", run->opt->S_churn);
@@ -27,9 +25,8 @@ static fdm_status add_noise(double *x, double *noise, fdm_sample_run *run, int s
 }
 
 /* One step from t[step] to t[step + 1].  x holds the state before and after; D, slope, x_next are scratch. */
-static fdm_status edm_step(double *x, double *D, double *slope, double *x_next, fdm_sample_run *run, const double *t,
-                           int step, fdm_error *err)
-{
+static fdm_status edm_step(double *x, double *D, double *slope, double *x_next, fdm_sample_run *run,
+                           const double *t, int step, fdm_error *err) {
     const double t_hat = t[step] + churn(run->opt, t[step]) * t[step], t_next = t[step + 1];
     fdm_status status = add_noise(x, D, run, step, t[step], t_hat, err); /* D is free until the network's call */
     if (status == FDM_OK) status = fdm_sample_denoise(run, D, x, t_hat, err);
@@ -51,8 +48,7 @@ static fdm_status edm_step(double *x, double *D, double *slope, double *x_next, 
     return FDM_OK;
 }
 
-fdm_status fdm_sample_edm(double *x, const float *latents, fdm_sample_run *run, fdm_error *err)
-{
+fdm_status fdm_sample_edm(double *x, const float *latents, fdm_sample_run *run, fdm_error *err) {
     const int n = run->opt->num_steps;
     double *slab = NULL;
     double *t = fdm_malloc_aligned(((size_t)n + 1) * sizeof *t);

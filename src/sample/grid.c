@@ -3,8 +3,7 @@
 
 #include <math.h>
 
-fdm_status fdm_edm_grid(double *t, const fdm_sample_options *opt, double net_min, double net_max, fdm_error *err)
-{
+fdm_status fdm_edm_grid(double *t, const fdm_sample_options *opt, double net_min, double net_max, fdm_error *err) {
     fdm_status status = fdm_sample_check(opt, err);
     if (status != FDM_OK) return status;
     const int n = opt->num_steps;
@@ -25,10 +24,11 @@ fdm_status fdm_edm_grid(double *t, const fdm_sample_options *opt, double net_min
     return FDM_OK;
 }
 
-int fdm_dpm_step_count(int num_steps) { return (num_steps - 1) / 3 + 1; }
+int fdm_dpm_step_count(int num_steps) {
+    return (num_steps - 1) / 3 + 1;
+}
 
-void fdm_dpm_orders(int *orders, int num_steps)
-{
+void fdm_dpm_orders(int *orders, int num_steps) {
     const int n = num_steps - 1, count = fdm_dpm_step_count(num_steps);
     for (int i = 0; i < count; i++) orders[i] = 3;
     if (n % 3 == 0) {
@@ -39,8 +39,7 @@ void fdm_dpm_orders(int *orders, int num_steps)
     }
 }
 
-void fdm_dpm_grid(float *sigma, float sigma_max, float sigma_min, int n)
-{
+void fdm_dpm_grid(float *sigma, float sigma_max, float sigma_min, int n) {
     const float first = -(float)log((double)sigma_max), last = -(float)log((double)sigma_min);
     const float step = (last - first) / (float)n;
     for (int i = 0; i <= n; i++) {

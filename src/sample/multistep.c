@@ -20,8 +20,7 @@ typedef struct history {
     int count;
 } history;
 
-static void push(history *past)
-{
+static void push(history *past) {
     double *oldest = past->D[2];
     past->D[2] = past->D[1];
     past->D[1] = past->D[0];
@@ -30,8 +29,7 @@ static void push(history *past)
     past->count = fdm_min_int(past->count + 1, 3);
 }
 
-static void advance(double *x, const fdm_sample_run *run, const history *past, int order, double ratio, double h)
-{
+static void advance(double *x, const fdm_sample_run *run, const history *past, int order, double ratio, double h) {
     const double phi1 = expm1(-h), phi2 = phi1 / h + 1, phi3 = phi2 / h - 0.5;
     const double *D0 = past->D[0], *D1 = past->D[1], *D2 = past->D[2];
     for (size_t i = 0; i < run->numel; i++) {
@@ -50,14 +48,13 @@ static void advance(double *x, const fdm_sample_run *run, const history *past, i
     }
 }
 
-fdm_status fdm_sample_multistep(double *x, const float *latents, fdm_sample_run *run, fdm_error *err)
-{
+fdm_status fdm_sample_multistep(double *x, const float *latents, fdm_sample_run *run, fdm_error *err) {
     const fdm_sample_options *opt = run->opt;
     const int steps = opt->num_steps - 1, most = opt->solver == FDM_SOLVER_DPM3M ? 3 : 2;
     const double first = -log(opt->sigma_max), last = -log(opt->sigma_min), h = (last - first) / steps;
     if (!(h > 0 && first + h > first && last - h < last))
-        return fdm_fail(err, FDM_BAD_USAGE, "steps = %d: too many from sigma %g to %g", opt->num_steps, opt->sigma_max,
-                        opt->sigma_min);
+        return fdm_fail(err, FDM_BAD_USAGE, "steps = %d: too many from sigma %g to %g", opt->num_steps,
+                        opt->sigma_max, opt->sigma_min);
     double *slab = NULL;
     fdm_status status = fdm_sample_buffers(&slab, run, 3, err);
     if (status != FDM_OK) return status;

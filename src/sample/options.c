@@ -10,13 +10,11 @@ static const char *const solver_names[FDM_SOLVER_COUNT] = {
 #undef SOLVER_NAME
 };
 
-const char *fdm_solver_name(fdm_solver solver)
-{
+const char *fdm_solver_name(fdm_solver solver) {
     return (unsigned)solver < FDM_SOLVER_COUNT ? solver_names[solver] : "?";
 }
 
-fdm_status fdm_solver_find(fdm_solver *solver, const char *name, fdm_error *err)
-{
+fdm_status fdm_solver_find(fdm_solver *solver, const char *name, fdm_error *err) {
     for (int i = 0; i < FDM_SOLVER_COUNT; i++) {
         if (name == NULL || strcmp(name, solver_names[i]) != 0) continue;
         *solver = (fdm_solver)i;
@@ -26,8 +24,7 @@ fdm_status fdm_solver_find(fdm_solver *solver, const char *name, fdm_error *err)
                     name ? name : "");
 }
 
-fdm_sample_options fdm_sample_defaults(void)
-{
+fdm_sample_options fdm_sample_defaults(void) {
     return (fdm_sample_options){.solver = FDM_SOLVER_EDM,
                                 .num_steps = 18,
                                 .sigma_min = 0.002,
@@ -39,12 +36,12 @@ fdm_sample_options fdm_sample_defaults(void)
                                 .S_noise = 1};
 }
 
-fdm_status fdm_sample_check(const fdm_sample_options *opt, fdm_error *err)
-{
+fdm_status fdm_sample_check(const fdm_sample_options *opt, fdm_error *err) {
     if ((unsigned)opt->solver >= FDM_SOLVER_COUNT)
         return fdm_fail(err, FDM_BAD_USAGE, "unknown solver %d", (int)opt->solver);
     if (opt->num_steps < 2 || opt->num_steps > FDM_MAX_STEPS)
-        return fdm_fail(err, FDM_BAD_USAGE, "steps = %d: need at least 2 and at most %d", opt->num_steps, FDM_MAX_STEPS);
+        return fdm_fail(err, FDM_BAD_USAGE, "steps = %d: need at least 2 and at most %d", opt->num_steps,
+                        FDM_MAX_STEPS);
     const struct {
         const char *name, *need;
         double value;
@@ -65,7 +62,6 @@ fdm_status fdm_sample_check(const fdm_sample_options *opt, fdm_error *err)
     return FDM_OK;
 }
 
-int fdm_sample_nfe(const fdm_sample_options *opt)
-{
+int fdm_sample_nfe(const fdm_sample_options *opt) {
     return opt->solver == FDM_SOLVER_EDM ? 2 * opt->num_steps - 1 : opt->num_steps;
 }

@@ -1,15 +1,15 @@
-/* seeds.c - what is drawn for a sample: one generator per seed, so that an image depends on its seed alone (SPEC 6). */
+/* seeds.c - what is drawn for a sample: one generator per seed, so that an image depends on its seed alone (SPEC
+ * 6). */
 #include "sample/internal.h"
 
 #include <string.h>
 
-void fdm_sample_seed_rngs(fdm_rng *rngs, fdm_rng_kind kind, const uint64_t *seeds, int n)
-{
+void fdm_sample_seed_rngs(fdm_rng *rngs, fdm_rng_kind kind, const uint64_t *seeds, int n) {
     for (int i = 0; i < n; i++) fdm_rng_seed(&rngs[i], kind, seeds[i] & 0xffffffffu);
 }
 
-void fdm_sample_draw_latents(float *latents, int64_t *labels, fdm_rng *rngs, int n, size_t per_sample, int label_dim)
-{
+void fdm_sample_draw_latents(float *latents, int64_t *labels, fdm_rng *rngs, int n, size_t per_sample,
+                             int label_dim) {
     for (int i = 0; i < n; i++) {
         fdm_rng_normal_f32(&rngs[i], latents + (size_t)i * per_sample, per_sample);
         if (label_dim <= 0) continue;
@@ -19,8 +19,7 @@ void fdm_sample_draw_latents(float *latents, int64_t *labels, fdm_rng *rngs, int
     }
 }
 
-fdm_status fdm_noise_from_rngs(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err)
-{
+fdm_status fdm_noise_from_rngs(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err) {
     (void)step;
     (void)err;
     const fdm_noise_rngs *source = ctx;
@@ -28,8 +27,7 @@ fdm_status fdm_noise_from_rngs(void *ctx, double *noise, int step, int n, size_t
     return FDM_OK;
 }
 
-fdm_status fdm_noise_from_array(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err)
-{
+fdm_status fdm_noise_from_array(void *ctx, double *noise, int step, int n, size_t per_sample, fdm_error *err) {
     const fdm_noise_array *source = ctx;
     if (step >= source->steps)
         return fdm_fail(err, FDM_BAD_USAGE, "the noise has %d steps, the sampler needs more", source->steps);

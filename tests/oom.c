@@ -1,0 +1,138 @@
+/* oom.c - allocation failure on demand; see oom.h. */
+#include "oom.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef __GLIBC__
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
+extern void __libc_free(void *);
+
+/* The sanitizers' allocators, where they are linked in. */
+extern void *__interceptor_malloc(size_t) __attribute__((weak));
+extern void *__interceptor_calloc(size_t, size_t) __attribute__((weak));
+extern void *__interceptor_realloc(void *, size_t) __attribute__((weak));
+extern void *__interceptor_memalign(size_t, size_t) __attribute__((weak));
+extern void __interceptor_free(void *) __attribute__((weak));
+
+void *memalign(size_t, size_t);
+
+static atomic_bool armed, later;
+static atomic_long countdown, failed, live;
+
+/* Counts an allocation; true if it has to fail. */
+static bool must_fail(void) {
+    if (!atomic_load_explicit(&armed, memory_order_relaxed)) return false;
+    long left = atomic_fetch_sub(&countdown, 1);
+    if (left > 0 || (left < 0 && !atomic_load(&later))) return false;
+    atomic_fetch_add(&failed, 1);
+    errno = ENOMEM;
+    return true;
+}
+
+static void *counted(void *p) {
+    if (p) atomic_fetch_add_explicit(&live, 1, memory_order_relaxed);
+    return p;
+}
+
+void *malloc(size_t n) {
+    if (must_fail()) return NULL;
+    return counted(__interceptor_malloc ? __interceptor_malloc(n) : __libc_malloc(n));
+}
+
+void *calloc(size_t n, size_t size) {
+    if (must_fail()) return NULL;
+    return counted(__interceptor_calloc ? __interceptor_calloc(n, size) : __libc_calloc(n, size));
+}
+
+void *realloc(void *p, size_t n) {
+    if (must_fail()) return NULL;
+    void *q = __interceptor_realloc ? __interceptor_realloc(p, n) : __libc_realloc(p, n);
+    if (!p) return counted(q);
+    if (n == 0 && !q) atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    return q;
+}
+
+void *memalign(size_t alignment, size_t n) {
+    if (must_fail()) return NULL;
+    return counted(__interceptor_memalign ? __interceptor_memalign(alignment, n) : __libc_memalign(alignment, n));
+}
+
+void *aligned_alloc(size_t alignment, size_t n) { return memalign(alignment, n); }
+
+int posix_memalign(void **out, size_t alignment, size_t n) {
+    void *p = memalign(alignment, n);
+    if (p) *out = p;
+    return p ? 0 : ENOMEM;
+}
+
+void free(void *p) {
+    if (p) atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
+    if (__interceptor_free) __interceptor_free(p);
+    else __libc_free(p);
+}
+
+static long live_blocks(void) { return atomic_load(&live); }
+
+bool oom_available(void) { return true; }
+
+void oom_arm(long k, bool and_later) {
+    atomic_store(&countdown, k);
+    atomic_store(&later, and_later);
+    atomic_store(&failed, 0);
+    atomic_store(&armed, true);
+}
+
+long oom_disarm(void) {
+    atomic_store(&armed, false);
+    return atomic_load(&failed);
+}
+
+#else
+
+static long live_blocks(void) { return 0; }
+bool oom_available(void) { return false; }
+void oom_arm(long k, bool and_later) { (void)k, (void)and_later; }
+long oom_disarm(void) { return 0; }
+
+#endif
+
+/* One pass over all allocations; their number, or -1. */
+static long sweep(const char *what, bool (*body)(void *arg), void *arg, bool and_later) {
+    for (long k = 0;; k++) {
+        long before = live_blocks();
+        oom_arm(k, and_later);
+        bool ok = body(arg);
+        long hit = oom_disarm(), leaked = live_blocks() - before;
+        if (leaked) {
+            printf("%s: %ld blocks leaked when allocation %ld failed (%s)\n", what, leaked, k, ok ? "ok" : "error");
+            return -1;
+        }
+        if (hit == 0 && !ok) {
+            printf("%s: failed although no allocation did (after %ld)\n", what, k);
+            return -1;
+        }
+        if (hit == 0) return k;
+    }
+}
+
+long oom_sweep(const char *what, bool (*body)(void *arg), void *arg) {
+    if (!oom_available()) {
+        printf("SKIP: %s: no allocation failure without glibc\n", what);
+        return 0;
+    }
+    if (!body(arg)) {
+        printf("%s: fails even with memory\n", what);
+        return -1;
+    }
+    long once = sweep(what, body, arg, false), all = once < 0 ? -1 : sweep(what, body, arg, true);
+    if (once >= 0 && all >= 0) printf("%s: each of %ld allocations failed once and for good, no leak\n", what, once);
+    return all < 0 ? -1 : once;
+}
