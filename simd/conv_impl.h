@@ -1,11 +1,13 @@
-/* conv_impl.h - what the three builds of the micro-kernel share: everything but the hot loop.
+/* conv_impl.h - the micro-kernel itself, once, over the 16-lane vector type; conv_<isa>.c only chooses the tile.
  *
- * The including file defines FDM_CONV_TILE (pixels in a register tile) and passes its hot loops to
- * conv_run_strip.  Plain C: additions and multiplications round alike however the compiler vectorises them. */
+ * The including file defines FDM_CONV_TILE (pixels in a register tile) and FDM_CONV_VECTORS (most vectors in a
+ * group) so that FDM_CONV_TILE x FDM_CONV_VECTORS accumulators, the weights and a broadcast input fit the
+ * registers. */
 #ifndef FDM_SIMD_CONV_IMPL_H
 #define FDM_SIMD_CONV_IMPL_H
 
 #include "simd/conv.h"
+#include "simd/v16.h"
 
 /* Full unrolling keeps accumulator arrays in registers; gcc and clang spell it differently. */
 #if defined(__clang__)
@@ -13,66 +15,112 @@
 #else
 #define FDM_UNROLL _Pragma("GCC unroll 16")
 #endif
-#define FDM_INLINE static inline __attribute__((always_inline))
 
 /* Makes the compiler forget how a pointer was computed, so that it keeps the tile's pointers in registers and
  * reaches the 16 inputs of a segment with constant displacements, instead of hoisting 16 x 8 sums into memory. */
 #define FDM_OPAQUE(pointer) __asm__("" : "+r"(pointer))
 
 enum { CONV_L = FDM_CONV_LANES };
+_Static_assert(FDM_CONV_VECTORS <= FDM_CONV_MAX_VECTORS, "buffers are sized for FDM_CONV_MAX_VECTORS");
 
-/* Computes the chains of one tile into acc[FDM_CONV_TILE][vectors][16]; pixel has FDM_CONV_TILE entries. */
-typedef void conv_tile_fn(float *acc, const float *x, const ptrdiff_t *pixel, const struct fdm_conv_chain *c);
-
-/* The epilogue of one vector of one pixel; value is its sum. */
-static inline void conv_finish(float *restrict value, const struct fdm_conv_finish *f, int pixel, int vector,
-                               int vectors) {
-    if (f->bias) {
-        for (int l = 0; l < CONV_L; l++) value[l] += f->bias[vector * CONV_L + l];
-    }
-    if (vector == vectors - 1) {
-        for (int l = f->lanes; l < CONV_L; l++) value[l] = 0;
-    }
-    if (f->raw) {
-        float *raw = f->raw + f->raw_pixel[pixel] + vector * f->raw_vector;
-        for (int l = 0; l < CONV_L; l++) raw[l] = value[l];
-    }
-    if (f->residual) {
-        const float *residual = f->residual + f->residual_pixel[pixel] + vector * f->residual_vector;
-        for (int l = 0; l < CONV_L; l++) value[l] += residual[l];
-    }
-    if (f->scale != 1) {
-        for (int l = 0; l < CONV_L; l++) value[l] *= f->scale;
-    }
-}
-
-/* sum (+)= acc for pixels first .. first+count-1 of the strip, and the epilogue after the last chain. */
-static inline void conv_store_tile(const struct fdm_conv_chain *c, const float *acc, int first, int count) {
-    for (int p = 0; p < count; p++) {
-        for (int v = 0; v < c->vectors; v++, acc += CONV_L) {
-            float value[CONV_L];
-            float *sum = c->sum + c->sum_pixel[first + p] + v * c->sum_vector;
-            if (c->first) {
-                for (int l = 0; l < CONV_L; l++) value[l] = acc[l];
-            } else {
-                for (int l = 0; l < CONV_L; l++) value[l] = sum[l] + acc[l];
+/* The epilogue for sums[tile][V][16] of pixels first .. first+count-1 of the strip. */
+static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int first, int count) {
+    const struct fdm_conv_finish *f = c->finish;
+    const int vectors = c->vectors;
+    const v16 scale = v16_set1(f->scale);
+    for (int v = 0; v < vectors; v++) {
+        const v16 bias = f->bias ? v16_load(f->bias + v * CONV_L) : v16_zero();
+        const int lanes = v == vectors - 1 ? f->lanes : CONV_L;
+        for (int p = 0; p < count; p++) {
+            const float *sum = sums + (p * vectors + v) * CONV_L;
+            v16 value = v16_add(lanes < CONV_L ? v16_load_tail(sum, lanes) : v16_load(sum), bias);
+            if (f->raw) v16_store(f->raw + f->raw_pixel[first + p] + v * f->raw_vector, value);
+            if (f->residual) {
+                value =
+                    v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
             }
-            if (c->finish) conv_finish(value, c->finish, first + p, v, c->vectors);
-            for (int l = 0; l < CONV_L; l++) sum[l] = value[l];
+            v16_store(c->sum + c->sum_pixel[first + p] + v * c->sum_vector, v16_mul(value, scale));
         }
     }
 }
 
-/* Walks the strip tile by tile.  The last tile may be short: its missing pixels repeat the last one and are not
- * stored, so that there is one tile shape per group size. */
-FDM_INLINE void conv_run_strip(const struct fdm_conv_chain *c, conv_tile_fn *tile) {
-    _Alignas(64) float acc[FDM_CONV_TILE * FDM_CONV_MAX_VECTORS * CONV_L];
-    ptrdiff_t pixel[FDM_CONV_TILE];
-    for (int first = 0; first < c->pixels; first += FDM_CONV_TILE) {
-        int count = c->pixels - first < FDM_CONV_TILE ? c->pixels - first : FDM_CONV_TILE;
-        for (int p = 0; p < FDM_CONV_TILE; p++) pixel[p] = c->x_pixel[first + (p < count ? p : count - 1)];
-        tile(acc, c->x, pixel, c);
-        conv_store_tile(c, acc, first, count);
+/* acc = the chains of FDM_CONV_TILE pixels and V vectors. */
+V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_chain *c,
+                            const ptrdiff_t *x_pixel, const int V) {
+    const float *w = c->weight;
+    FDM_UNROLL
+    for (int p = 0; p < FDM_CONV_TILE; p++) {
+        FDM_UNROLL
+        for (int v = 0; v < V; v++) acc[p][v] = v16_zero();
+    }
+    for (int s = 0; s < c->segments; s++) {
+        const float *x[FDM_CONV_TILE];
+        FDM_UNROLL
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            x[p] = c->x + c->x_segment[s] + x_pixel[p];
+            FDM_OPAQUE(x[p]);
+        }
+        FDM_UNROLL
+        for (int i = 0; i < CONV_L; i++, w += V * CONV_L) {
+            v16 weight[FDM_CONV_VECTORS];
+            FDM_UNROLL
+            for (int v = 0; v < V; v++) weight[v] = v16_load(w + v * CONV_L);
+            FDM_UNROLL
+            for (int p = 0; p < FDM_CONV_TILE; p++) {
+                const v16 input = v16_set1(x[p][i]);
+                FDM_UNROLL
+                for (int v = 0; v < V; v++) acc[p][v] = v16_fma(weight[v], input, acc[p][v]);
+            }
+        }
+    }
+}
+
+/* One tile: pixels first .. first+count-1.  x_pixel and sum_pixel have FDM_CONV_TILE entries; in a short tile the
+ * last pixel is repeated.  All running sums are read before any is written, so the repeats store the same value
+ * again. */
+V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, const ptrdiff_t *sum_pixel,
+                      int first, int count, const int V) {
+    v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS];
+    conv_accumulate(acc, c, x_pixel, V);
+    if (!c->first) {
+        FDM_UNROLL
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            FDM_UNROLL
+            for (int v = 0; v < V; v++) {
+                acc[p][v] = v16_add(v16_load(c->sum + sum_pixel[p] + v * c->sum_vector), acc[p][v]);
+            }
+        }
+    }
+    if (c->finish) {
+        _Alignas(64) float sums[FDM_CONV_TILE * FDM_CONV_VECTORS * CONV_L];
+        FDM_UNROLL
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            FDM_UNROLL
+            for (int v = 0; v < V; v++) v16_store(sums + (p * V + v) * CONV_L, acc[p][v]);
+        }
+        conv_finish(c, sums, first, count);
+        return;
+    }
+    FDM_UNROLL
+    for (int p = 0; p < FDM_CONV_TILE; p++) {
+        FDM_UNROLL
+        for (int v = 0; v < V; v++) v16_store(c->sum + sum_pixel[p] + v * c->sum_vector, acc[p][v]);
+    }
+}
+
+/* The whole strip, tile by tile. */
+V16_FN void conv_strip(const struct fdm_conv_chain *c, const int V) {
+    int first = 0;
+    for (; first + FDM_CONV_TILE <= c->pixels; first += FDM_CONV_TILE) {
+        conv_tile(c, c->x_pixel + first, c->sum_pixel + first, first, FDM_CONV_TILE, V);
+    }
+    if (first < c->pixels) {
+        ptrdiff_t x_pixel[FDM_CONV_TILE], sum_pixel[FDM_CONV_TILE];
+        for (int p = 0; p < FDM_CONV_TILE; p++) {
+            int pixel = first + p < c->pixels ? first + p : c->pixels - 1;
+            x_pixel[p] = c->x_pixel[pixel], sum_pixel[p] = c->sum_pixel[pixel];
+        }
+        conv_tile(c, x_pixel, sum_pixel, first, c->pixels - first, V);
     }
 }
 

@@ -75,6 +75,11 @@ unsigned char *read_bytes(const char *path, size_t *n) {
     return bytes;
 }
 
+bool is_refusal(fdm_status got, fdm_status expected, const fdm_error *err, const char *mention) {
+    return got == expected && err->status == expected && err->message[0] && !strpbrk(err->message, "\n\r") &&
+           (!mention || strstr(err->message, mention));
+}
+
 void check_refused(fdm_status got, fdm_status expected, const fdm_error *err, const char *mention) {
     ck_assert_msg(got == expected, "status %d instead of %d: %s", got, expected, err->message);
     ck_assert_int_eq(err->status, expected);

@@ -24,6 +24,9 @@ extern void __interceptor_free(void *) __attribute__((weak));
 
 void *memalign(size_t, size_t);
 
+/* The build hides symbols by default, but the shared libraries must see these. */
+#define REPLACES __attribute__((visibility("default")))
+
 static atomic_bool armed, later;
 static atomic_long countdown, failed, live;
 
@@ -42,17 +45,17 @@ static void *counted(void *p) {
     return p;
 }
 
-void *malloc(size_t n) {
+REPLACES void *malloc(size_t n) {
     if (must_fail()) return NULL;
     return counted(__interceptor_malloc ? __interceptor_malloc(n) : __libc_malloc(n));
 }
 
-void *calloc(size_t n, size_t size) {
+REPLACES void *calloc(size_t n, size_t size) {
     if (must_fail()) return NULL;
     return counted(__interceptor_calloc ? __interceptor_calloc(n, size) : __libc_calloc(n, size));
 }
 
-void *realloc(void *p, size_t n) {
+REPLACES void *realloc(void *p, size_t n) {
     if (must_fail()) return NULL;
     void *q = __interceptor_realloc ? __interceptor_realloc(p, n) : __libc_realloc(p, n);
     if (!p) return counted(q);
@@ -60,20 +63,20 @@ void *realloc(void *p, size_t n) {
     return q;
 }
 
-void *memalign(size_t alignment, size_t n) {
+REPLACES void *memalign(size_t alignment, size_t n) {
     if (must_fail()) return NULL;
     return counted(__interceptor_memalign ? __interceptor_memalign(alignment, n) : __libc_memalign(alignment, n));
 }
 
-void *aligned_alloc(size_t alignment, size_t n) { return memalign(alignment, n); }
+REPLACES void *aligned_alloc(size_t alignment, size_t n) { return memalign(alignment, n); }
 
-int posix_memalign(void **out, size_t alignment, size_t n) {
+REPLACES int posix_memalign(void **out, size_t alignment, size_t n) {
     void *p = memalign(alignment, n);
     if (p) *out = p;
     return p ? 0 : ENOMEM;
 }
 
-void free(void *p) {
+REPLACES void free(void *p) {
     if (p) atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
     if (__interceptor_free) __interceptor_free(p);
     else __libc_free(p);
@@ -104,6 +107,12 @@ long oom_disarm(void) { return 0; }
 
 #endif
 
+/* Check ends a failing test without flushing. */
+static long report(long result) {
+    fflush(stdout);
+    return result;
+}
+
 /* One pass over all allocations; their number, or -1. */
 static long sweep(const char *what, bool (*body)(void *arg), void *arg, bool and_later) {
     for (long k = 0;; k++) {
@@ -113,11 +122,11 @@ static long sweep(const char *what, bool (*body)(void *arg), void *arg, bool and
         long hit = oom_disarm(), leaked = live_blocks() - before;
         if (leaked) {
             printf("%s: %ld blocks leaked when allocation %ld failed (%s)\n", what, leaked, k, ok ? "ok" : "error");
-            return -1;
+            return report(-1);
         }
         if (hit == 0 && !ok) {
             printf("%s: failed although no allocation did (after %ld)\n", what, k);
-            return -1;
+            return report(-1);
         }
         if (hit == 0) return k;
     }
@@ -126,13 +135,13 @@ static long sweep(const char *what, bool (*body)(void *arg), void *arg, bool and
 long oom_sweep(const char *what, bool (*body)(void *arg), void *arg) {
     if (!oom_available()) {
         printf("SKIP: %s: no allocation failure without glibc\n", what);
-        return 0;
+        return report(0);
     }
     if (!body(arg)) {
         printf("%s: fails even with memory\n", what);
-        return -1;
+        return report(-1);
     }
     long once = sweep(what, body, arg, false), all = once < 0 ? -1 : sweep(what, body, arg, true);
     if (once >= 0 && all >= 0) printf("%s: each of %ld allocations failed once and for good, no leak\n", what, once);
-    return all < 0 ? -1 : once;
+    return report(all < 0 ? -1 : once);
 }

@@ -5,6 +5,8 @@
  * first only that one, then that one and all later ones.  After every run the number of live blocks must be what it
  * was before: a leak check that works in every build.  Under ASan the real allocator is ASan's.
  *
+ * The body must not call ck_assert: Check itself allocates, and ends the program when it cannot.
+ *
  *     static bool read_it(void *arg) {             // true if it succeeded; must release all it took
  *         fdm_tensors set = {0};
  *         bool ok = fdm_safetensors_read(&set, arg, NULL) == FDM_OK;

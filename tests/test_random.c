@@ -10,8 +10,8 @@
 #include "fdm/sample.h"
 #include "golden.h"
 
-/* Against PyTorch's AVX2 log, sin and cos in f32: the last bit of each, times |normal| up to 5 (goldens' README: up to
- * 1.2e-6).  Absolute. */
+/* Against PyTorch's AVX2 log, sin and cos in f32: the last bit of each, times |normal| up to 5 (goldens' README: up
+ * to 1.2e-6).  Absolute. */
 #define TOL_F32 2e-6
 /* f64 libm against f64 libm: a few units of 2^-53 = 1.1e-16 in r, theta (times theta = 6) and sin; relative to
  * 1, the size of a normal: near a zero of sin or cos the error in theta stays absolute. */
@@ -55,8 +55,7 @@ static void check_draw(fdm_rng *rng, const char *kind, const fdm_tensor *t) {
             fdm_rng_uniform_f64(rng, d, n);
         else
             fdm_rng_uniform_f32(rng, f, n);
-        for (size_t i = 0; i < n; i++)
-            ck_assert_double_eq(f64 ? d[i] : f[i], fdm_tensor_get(t, (int64_t)i));
+        for (size_t i = 0; i < n; i++) ck_assert_double_eq(f64 ? d[i] : f[i], fdm_tensor_get(t, (int64_t)i));
     }
     free(f);
     free(d);
@@ -150,7 +149,8 @@ START_TEST(stacked_order) {
     fdm_sample_seed_rngs(rngs, FDM_RNG_TORCH_CPU, wrapped, n);
     fdm_sample_draw_latents(latents, labels, rngs, n, per, 10); /* 10 classes: golden's README */
     double worst = 0;
-    for (size_t i = 0; i < numel; i++) note(&worst, fabs((double)latents[i] - fdm_tensor_get(latents_t, (int64_t)i)));
+    for (size_t i = 0; i < numel; i++)
+        note(&worst, fabs((double)latents[i] - fdm_tensor_get(latents_t, (int64_t)i)));
     ck_assert_msg(worst <= TOL_F32, "latents: %g", worst);
     for (int i = 0; i < n; i++) ck_assert_int_eq(labels[i], want_labels[i]);
     fdm_noise_rngs source = {rngs};

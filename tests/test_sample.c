@@ -13,7 +13,9 @@ static void note(double *worst, double error) {
     if (!(error <= *worst)) *worst = error;
 }
 
-static double relative(double got, double want) { return fabs(got - want) / (want != 0 ? fabs(want) : 1); }
+static double relative(double got, double want) {
+    return fabs(got - want) / (want != 0 ? fabs(want) : 1);
+}
 
 static fdm_sample_options options(fdm_solver solver, int steps) {
     fdm_sample_options opt = fdm_sample_defaults();
@@ -29,11 +31,15 @@ static const struct grid_row {
     int steps;
     double rho, sigma_min, sigma_max, net_min, net_max;
 } grid_rows[] = {
-    {18, 7, 0.002, 80, 0, INFINITY},   {5, 7, 0.002, 80, 0.002, 80},
+    {18, 7, 0.002, 80, 0, INFINITY},
+    {5, 7, 0.002, 80, 0.002, 80},
     {40, 7, 0.002, 80, 0.0009765625, 152.16697692871094},
-    {18, 7, 0.002, 80, 0.02, 100},     {256, 7, 0.002, 80, 0, INFINITY},
-    {18, 5, 0.01, 50, 0, INFINITY},    {10, 1, 0.002, 80, 0, INFINITY},
-    {13, 3.5, 0.03, 200, 0.02, 100},   {2, 7, 0.002, 80, 0, INFINITY},
+    {18, 7, 0.002, 80, 0.02, 100},
+    {256, 7, 0.002, 80, 0, INFINITY},
+    {18, 5, 0.01, 50, 0, INFINITY},
+    {10, 1, 0.002, 80, 0, INFINITY},
+    {13, 3.5, 0.03, 200, 0.02, 100},
+    {2, 7, 0.002, 80, 0, INFINITY},
 };
 enum { GRIDS = sizeof grid_rows / sizeof *grid_rows };
 
@@ -68,7 +74,8 @@ START_TEST(edm_grid) {
     ck_assert_int_eq(nfe, 2 * row->steps - 1);
     /* two pow() of 1 ulp each, the inner one's error times rho <= 7 */
     ck_assert(worst <= 16 * 0x1p-53 * 7);
-    /* the state follows the grid, D's rounding to f32 may fall the other way here and there: 2^-24 of the last D's */
+    /* the state follows the grid, D's rounding to f32 may fall the other way here and there: 2^-24 of the last D's
+     */
     ck_assert(relative(x, *x_out) <= 1e-7);
     free(t), free(want), free(x_out);
     fdm_tensors_free(&set);
@@ -84,7 +91,8 @@ START_TEST(dpm_grid_and_orders) {
     for (size_t k = 0; k < sizeof steps / sizeof *steps; k++) {
         char prefix[16];
         snprintf(prefix, sizeof prefix, "dpm%d.", steps[k]);
-        const int outer = fdm_dpm_step_count(steps[k] + 1); /* the published N - 1 calls, plus the last at sigma_min */
+        const int outer =
+            fdm_dpm_step_count(steps[k] + 1); /* the published N - 1 calls, plus the last at sigma_min */
         ck_assert_int_eq(outer, golden_dim(&set, prefix, "orders", 0));
         int orders[20], sum = 0;
         float t[21];
@@ -197,20 +205,26 @@ START_TEST(replay_recorded) {
     fdm_noise_array array = {NULL, row->steps};
     const fdm_noise_fn noise = {fdm_noise_from_array, &array};
     if (golden_find(&set, "", "noise")) array.noise = noise_values = golden_f64(&set, "", "noise");
-    const fdm_denoise_fn net = {play, &r, row->net_min, row->net_max, n, (int)x_call->shape[2], (int)x_call->shape[3],
+    const fdm_denoise_fn net = {play,
+                                &r,
+                                row->net_min,
+                                row->net_max,
+                                n,
+                                (int)x_call->shape[2],
+                                (int)x_call->shape[3],
                                 (int)x_call->shape[4]};
     double *x = calloc(r.numel, sizeof *x);
     int nfe = 0;
-    fdm_status status = fdm_sample(x, &nfe, golden_f32(&set, "", "latents"), &net, array.noise ? &noise : NULL, NULL,
-                                   &opt, &err);
+    fdm_status status =
+        fdm_sample(x, &nfe, golden_f32(&set, "", "latents"), &net, array.noise ? &noise : NULL, NULL, &opt, &err);
     ck_assert_msg(status == FDM_OK, "%s", err.message);
     ck_assert_int_eq(nfe, calls);
     ck_assert_int_eq(nfe, fdm_sample_nfe(&opt));
     double end = golden_compare(x, final, r.numel).max_scaled;
     printf("  %s: sigma within %.2g, x of every call %.2g, result %.2g\n", row->file, r.in_sigma, r.in_x, end);
-    /* Given D, the state is f64 arithmetic in the published order.  EDM levels as in edm_grid; DPM levels are f32:
-     * 1 ulp of exp where it is not exact. */
-    ck_assert(r.in_sigma <= (row->solver == FDM_SOLVER_DPM ? 0x1p-23 : 1e-14));
+    /* Given D, the state is f64 arithmetic in the published order.  EDM levels as in edm_grid; DPM levels are f32
+     * and come out exact; even the last, 0.002f, is not the last of its grid. */
+    ck_assert(r.in_sigma <= (row->solver == FDM_SOLVER_DPM ? 0 : 1e-14));
     ck_assert(r.in_x <= 1e-12 && end <= 1e-12);
 
     const uint8_t *pixels = golden_get(&set, "", "images_u8")->data; /* (n, c, h, w) */
@@ -279,10 +293,11 @@ static double gauss_error(fdm_solver solver, int steps, double sigma_max) {
 START_TEST(order_of_convergence) {
     static const struct {
         fdm_solver solver;
-        /* dpm: multiples of 3, so that the last step is of order 2, whose single local error h^3 leaves the whole at
-         * order 3; few steps, since its levels are f32 (1e-7). */
+        /* dpm: multiples of 3, so that the last step is of order 2, whose single local error h^3 leaves the whole
+         * at order 3; few steps, since its levels are f32 (1e-7). */
         int coarse, fine;
-        double sigma_max; /* dpm3m: large, where D hardly changes, so that its first step of order 1 does not count */
+        double
+            sigma_max; /* dpm3m: large, where D hardly changes, so that its first step of order 1 does not count */
         double order;
     } rows[] = {{FDM_SOLVER_EULER, 200, 400, 5, 1},
                 {FDM_SOLVER_EDM, 200, 400, 5, 2},
@@ -293,8 +308,8 @@ START_TEST(order_of_convergence) {
         const double a = gauss_error(rows[i].solver, rows[i].coarse, rows[i].sigma_max);
         const double b = gauss_error(rows[i].solver, rows[i].fine, rows[i].sigma_max);
         double order = log(a / b) / log((double)rows[i].fine / rows[i].coarse);
-        printf("  %-5s %d steps: %.3g, %d steps: %.3g, order %.2f\n", fdm_solver_name(rows[i].solver), rows[i].coarse,
-               a, rows[i].fine, b, order);
+        printf("  %-5s %d steps: %.3g, %d steps: %.3g, order %.2f\n", fdm_solver_name(rows[i].solver),
+               rows[i].coarse, a, rows[i].fine, b, order);
         fflush(stdout); /* Check forks: what is buffered is lost where an assertion fails */
         ck_assert(fabs(order - rows[i].order) <= 0.35); /* far from the next integer either way */
         ck_assert(gauss_error(rows[i].solver, 18, 80) < 0.3);
@@ -390,6 +405,19 @@ START_TEST(unwanted_label_moves_the_stream) {
 }
 END_TEST
 
+/* Philox would take all 64 bits of a seed. */
+START_TEST(seeds_are_taken_modulo_2_32) {
+    static const uint64_t seeds[] = {9, 4294967296u + 9};
+    fdm_rng rngs[2];
+    float latents[2 * PER];
+    for (int kind = 0; kind < FDM_RNG_KIND_COUNT; kind++) {
+        fdm_sample_seed_rngs(rngs, (fdm_rng_kind)kind, seeds, 2);
+        fdm_sample_draw_latents(latents, NULL, rngs, 2, PER, 0);
+        ck_assert_mem_eq(latents, latents + PER, PER * sizeof *latents);
+    }
+}
+END_TEST
+
 /* --- hook, errors --- */
 
 struct watcher {
@@ -434,7 +462,8 @@ static fdm_status broken(void *ctx, int n, double *D, const double *x, double si
 }
 
 START_TEST(callback_errors_come_through) {
-    const fdm_denoise_fn bad = {broken, NULL, 0, INFINITY, 1, 1, 1, 1}, good = {half, NULL, 0, INFINITY, 1, 1, 1, 1};
+    const fdm_denoise_fn bad = {broken, NULL, 0, INFINITY, 1, 1, 1, 1},
+                         good = {half, NULL, 0, INFINITY, 1, 1, 1, 1};
     const float one = 1;
     const double zeros[2] = {0};
     double x;
@@ -556,6 +585,7 @@ int main(void) {
     tcase_add_test(tc, churn_keeps_the_distribution);
     tcase_add_loop_test(tc, sample_depends_on_its_seed_alone, 0, FDM_SOLVER_COUNT);
     tcase_add_test(tc, unwanted_label_moves_the_stream);
+    tcase_add_test(tc, seeds_are_taken_modulo_2_32);
     tcase_add_loop_test(tc, hook_sees_and_stops, 0, FDM_SOLVER_COUNT);
     tcase_add_loop_test(tc, callback_errors_come_through, 0, FDM_SOLVER_COUNT);
     tcase_add_test(tc, bad_options);

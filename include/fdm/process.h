@@ -55,7 +55,7 @@ typedef struct fdm_oscillator {
     double cov_vv; /* g^2 integral_0^tau h'^2 */
 } fdm_oscillator;
 
-/* Evaluates the oscillator of damping zeta > 0 at tau >= 0 with noise strength g >= 0; g = 2 sqrt(zeta)
+/* Evaluates the oscillator of damping zeta >= 0 at tau >= 0 with noise strength g >= 0; g = 2 sqrt(zeta)
  * gives unit stationary variance of x.  Full relative accuracy near tau = 0 (no cancellation), across
  * zeta = 1 (the three regimes join smoothly) and for large tau (no overflow).
  * Errors: FDM_BAD_USAGE for zeta, tau or g out of range or not finite. */

@@ -13,7 +13,7 @@
 #include "fdm/tensorfile.h"
 
 struct compare_options {
-    double rtol, atol;
+    double rtol, atol, mtol;
     int64_t ulp;
     const char *truth, *only;
     bool json;
@@ -21,8 +21,10 @@ struct compare_options {
 
 static const struct compare_options defaults = {0};
 static const struct fdm_option options[] = {
-    FDM_OPTION_FLOAT(struct compare_options, rtol, "rtol", 0, 1e300, "X", "accept |b - a| <= atol + X |a|"),
-    FDM_OPTION_FLOAT(struct compare_options, atol, "atol", 0, 1e300, "X", "accept |b - a| <= X + rtol |a|"),
+    FDM_OPTION_FLOAT(struct compare_options, rtol, "rtol", 0, 1e300, "X", "accept |b - a| <= X |a|; tolerances add up"),
+    FDM_OPTION_FLOAT(struct compare_options, atol, "atol", 0, 1e300, "X", "accept |b - a| <= X"),
+    FDM_OPTION_FLOAT(struct compare_options, mtol, "mtol", 0, 1e300, "X",
+                     "accept |b - a| <= X max |a|, a share of the tensor's largest value"),
     FDM_OPTION_INT(struct compare_options, ulp, "ulp", 0, INT64_MAX, "N",
                    "accept a and b at most N representable numbers apart"),
     FDM_OPTION_STRING(struct compare_options, truth, "truth", "FILE",
@@ -144,9 +146,9 @@ static fdm_status print_json(const fdm_comparison *result, const struct fdm_cli 
     bool complete = list != NULL;
     for (size_t i = 0; i < result->count && complete; i++)
         complete = json_array_append_new(list, item_json(&result->items[i])) == 0;
-    json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:I, s:o}", "verdict", result->pass ? "pass" : "fail", "a",
+    json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "verdict", result->pass ? "pass" : "fail", "a",
                              text(cli->args[0]), "b", text(cli->args[1]), "truth", text(o->truth), "rtol", o->rtol,
-                             "atol", o->atol, "ulp", (json_int_t)o->ulp, "tensors", list);
+                             "atol", o->atol, "mtol", o->mtol, "ulp", (json_int_t)o->ulp, "tensors", list);
     char *out = root && complete ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);
     if (!out) return fdm_fail_oom(err, "JSON", 0);
@@ -184,8 +186,10 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     const struct compare_options *o = values;
     struct sets sets = {0};
     fdm_comparison result = {0};
-    bool tolerance = fdm_cli_given(cli, "rtol") || fdm_cli_given(cli, "atol") || fdm_cli_given(cli, "ulp");
-    fdm_compare_options how = {.rtol = o->rtol, .atol = o->atol, .ulp = o->ulp, .by_truth = o->truth && !tolerance};
+    bool tolerance = fdm_cli_given(cli, "rtol") || fdm_cli_given(cli, "atol") || fdm_cli_given(cli, "mtol") ||
+                     fdm_cli_given(cli, "ulp");
+    fdm_compare_options how = {.rtol = o->rtol, .atol = o->atol, .mtol = o->mtol, .ulp = o->ulp,
+                               .by_truth = o->truth && !tolerance};
 
     fdm_status status = read_sets(&sets, cli, o, err);
     if (status == FDM_OK)
@@ -214,16 +218,16 @@ const struct fdm_command fdm_cmd_compare = {
     .summary = "two tensor files, tensor by tensor",
     .description =
         "Pairs the tensors of two files (.safetensors, .npz, .npy) by name; A is what is expected, B is judged.\n"
-        "Two elements agree if |b - a| <= atol + rtol |a|, or if they are at most --ulp representable numbers\n"
-        "apart; without these options, if they are equal. A NaN or an infinity that only one of them has fails at\n"
-        "any tolerance; so do another shape or dtype, and a tensor that only one file has.\n"
+        "Two elements agree if |b - a| <= atol + rtol |a| + mtol max |a|, or if they are at most --ulp representable\n"
+        "numbers apart; without these options, if they are equal. A NaN or an infinity that only one of them has\n"
+        "fails at any tolerance; so do another shape or dtype, and a tensor that only one file has.\n"
         "\n"
         "With --truth the errors of A and B against a third file are measured, too, and their ratio B/A is shown\n"
         "(RMS and maximum). If no tolerance is given, a tensor then passes if B's RMS error is no larger than A's.\n"
         "\n"
         "The table is sorted, the worst tensor first; max rel is max |b - a| / |a|. -q shows failures only.",
     .examples = "  fdm compare expected.safetensors found.safetensors\n"
-                "  fdm compare expected.npz found.safetensors --atol 1e-6 --rtol 1e-5 --only out,F_x\n"
+                "  fdm compare expected.npz found.safetensors --mtol 1e-5 --only out,F_x\n"
                 "  fdm compare pytorch.safetensors ours.safetensors --truth f64.safetensors --json\n",
     .options = options,
     .defaults = &defaults,

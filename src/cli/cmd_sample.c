@@ -109,7 +109,7 @@ static fdm_status read_latents(struct job *j, fdm_error *err) {
     if (status == FDM_OK) status = fdm_input_read(&latents, &j->n, &set, path, &wanted, err);
     if (status == FDM_OK && c->label_dim) status = fdm_input_read(&j->labels, &j->n, &set, path, &labels, err);
     if (status == FDM_OK && fdm_tensors_find(&set, "noise")) {
-        const struct fdm_wanted noise = {"noise", 5, {0, j->n, c->img_channels, r, r}};
+        const struct fdm_wanted noise = {"noise", 5, {0, j->n, c->img_channels, r, r}, .required = true};
         status = fdm_input_read(&j->noise, &steps, &set, path, &noise, err);
     }
     const size_t count = (size_t)j->n * j->per_sample;

@@ -17,8 +17,9 @@ void fdm_help_all(const struct fdm_command *const *commands, size_t count) {
     for (size_t i = 0; i < count; i++) printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
 }
 
-/* " (default 18)"; a default outside the option's range means "none" and is not shown. */
+/* " (default 18)", unless the text speaks of it; a default outside the option's range means "none". */
 static void print_default(const struct fdm_option *o, const void *defaults) {
+    if (strstr(o->help, "(default")) return;
     const void *field = (const char *)defaults + o->offset;
     if (o->type == FDM_TYPE_INT) {
         int64_t value = *(const int64_t *)field;

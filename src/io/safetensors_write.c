@@ -18,24 +18,14 @@ struct fdm_safetensors_writer {
     size_t *received;  /* bytes put so far, per tensor */
 };
 
-static int by_name(const void *a, const void *b) {
-    const fdm_tensor *const *x = a, *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
-}
-
-/* Duplicates by sorting: a linear search per tensor would be quadratic. */
 static fdm_status check_unique(const fdm_tensors *set, const char *path, fdm_error *err) {
-    fdm_status status = FDM_OK;
-    const fdm_tensor **sorted = malloc((set->count + 1) * sizeof *sorted); /* set->items holds more than that */
-    if (!sorted) return fdm_fail_oom(err, "tensor names", set->count * sizeof *sorted);
-    for (size_t i = 0; i < set->count; i++) sorted[i] = &set->items[i];
-    qsort(sorted, set->count, sizeof *sorted, by_name);
-    for (size_t i = 1; i < set->count && !status; i++)
-        if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
-            status = fdm_fail(err, FDM_BAD_USAGE, "%s: two tensors are named \"%.200s\"", fdm_path_tail(path),
-                              sorted[i]->name);
-    free(sorted);
-    return status;
+    const char **names = malloc((set->count + 1) * sizeof *names); /* set->items holds more than that */
+    if (!names) return fdm_fail_oom(err, "tensor names", set->count * sizeof *names);
+    for (size_t i = 0; i < set->count; i++) names[i] = set->items[i].name;
+    const char *twice = fdm_find_duplicate(names, set->count);
+    free(names);
+    if (!twice) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_USAGE, "%s: two tensors are named \"%.200s\"", fdm_path_tail(path), twice);
 }
 
 fdm_status fdm_check_writable_set(const fdm_tensors *set, const char *path, fdm_error *err) {

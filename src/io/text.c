@@ -77,3 +77,15 @@ bool fdm_utf8_valid(const char *s) {
     }
     return true;
 }
+
+static int by_text(const void *a, const void *b) {
+    const char *const *x = a, *const *y = b;
+    return strcmp(*x, *y);
+}
+
+const char *fdm_find_duplicate(const char **names, size_t count) {
+    qsort(names, count, sizeof *names, by_text);
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(names[i - 1], names[i]) == 0) return names[i];
+    return NULL;
+}

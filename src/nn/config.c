@@ -234,12 +234,8 @@ fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, f
     }
     for (int i = 0; i < g.step_count; i++) {
         const struct fdm_step *s = &g.steps[i];
-        const struct fdm_value *v = &g.values[s->out];
-        const struct fdm_module *m = s->module >= 0 ? &g.modules[s->module] : NULL;
-        const int64_t pixels = (int64_t)v->h * v->w;
-        if (s->op == FDM_OP_CONV2D) size->flops += 2 * pixels * m->out * m->in * m->k * m->k;
-        if (s->op == FDM_OP_LINEAR) size->flops += 2 * (int64_t)m->out * m->in;
-        if (s->op == FDM_OP_ATTENTION) size->flops += 4 * pixels * pixels * v->c;
+        if (s->op == FDM_OP_CONV2D || s->op == FDM_OP_LINEAR || s->op == FDM_OP_ATTENTION)
+            size->flops += fdm_step_flops(&g, s);
     }
     fdm_graph_free(&g);
     return FDM_OK;

@@ -85,6 +85,20 @@ struct fdm_step *fdm_graph_linear(struct fdm_graph *g, int module, int in) {
     return s;
 }
 
+int64_t fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s) {
+    const struct fdm_value *v = &g->values[s->out];
+    const struct fdm_module *m = s->module >= 0 ? &g->modules[s->module] : NULL;
+    const int64_t pixels = v->h ? (int64_t)v->h * v->w : 1;
+    switch (s->op) {
+    case FDM_OP_CONV2D: return 2 * pixels * m->out * m->in * m->k * m->k;
+    case FDM_OP_LINEAR: return 2 * (int64_t)m->out * m->in;
+    case FDM_OP_ATTENTION: return 4 * pixels * pixels * v->c;
+    case FDM_OP_RESAMPLE: return 2 * pixels * v->c * g->filter_len * g->filter_len;
+    case FDM_OP_GROUPNORM: return 32 * pixels * v->c; /* three passes and an exponential */
+    default: return pixels * v->c;
+    }
+}
+
 int fdm_groupnorm_groups(int channels) { return fdm_min_int(32, channels / 4); }
 
 /* --- planning --- */

@@ -96,6 +96,8 @@ struct fdm_step *fdm_graph_linear(struct fdm_graph *g, int module, int in);
 /* Whether something follows the named module's output within the same step (epilogue, residual, SiLU), so that
  * tracing needs the plain output on the side. */
 bool fdm_step_has_raw(const struct fdm_step *s);
+/* Floating-point operations of a step for one sample: 2 per multiply-add, a few per element elsewhere. */
+int64_t fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s);
 /* groups of GroupNorm(channels): min(32, channels/4). */
 int fdm_groupnorm_groups(int channels);
 

@@ -140,7 +140,20 @@ static void run_on_maps(const struct run *r, const struct fdm_step *s) {
     if (s->op == FDM_OP_ADD) r->backend->add(r->exec, &out, &in, s->in2 >= 0 ? &in2 : NULL, s->scale);
 }
 
-static void run_step(const struct run *r, const struct fdm_step *s) {
+/* Waking a second thread costs microseconds, more on a busy machine; a step must be worth it.  (The number of
+ * threads changes no bits.) */
+static int step_threads(const struct run *r, const struct fdm_step *s) {
+    const int64_t flops_per_thread = 1 << 20; /* about 10 microseconds of a core */
+    const int64_t worth = fdm_step_flops(r->g, s) * r->plan->n / flops_per_thread;
+    return worth >= r->exec->threads ? r->exec->threads : worth > 1 ? (int)worth : 1;
+}
+
+static void run_step(const struct run *whole, const struct fdm_step *s) {
+    struct fdm_exec exec = *whole->exec;
+    struct run with_threads = *whole;
+    const struct run *r = &with_threads;
+    exec.threads = step_threads(whole, s);
+    with_threads.exec = &exec;
     switch (s->op) {
     case FDM_OP_NOISE_EMBEDDING: run_noise_embedding(r, s); break;
     case FDM_OP_SWAP_HALVES: {
