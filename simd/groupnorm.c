@@ -12,6 +12,11 @@ struct sums {
     v16 hi, lo;
 };
 
+/* What is added to every pixel. */
+struct shift {
+    v16 high, low;
+};
+
 /* hi + lo += x: hi the rounded sum, lo the collected rounding errors (Knuth's TwoSum). */
 V16_FN struct sums two_sum(struct sums s, v16 x) {
     const v16 hi = v16_add(s.hi, x), t = v16_sub(hi, s.hi);
@@ -19,13 +24,13 @@ V16_FN struct sums two_sum(struct sums s, v16 x) {
     return (struct sums){hi, v16_add(s.lo, error)};
 }
 
-V16_FN v16 accumulate(v16 sum, const float *p, v16 shift, int square) {
-    const v16 d = v16_add(v16_load(p), shift);
+V16_FN v16 accumulate(v16 sum, const float *p, struct shift shift, int square) {
+    const v16 d = v16_add(v16_add(v16_load(p), shift.high), shift.low);
     return square ? v16_fma(d, d, sum) : v16_add(sum, d);
 }
 
 /* Sum over n <= CHUNK pixels of x + shift, or of its square. */
-V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
+V16_FN v16 chunk_sum(const float *p, int n, struct shift shift, int square) {
     v16 a = v16_zero(), b = v16_zero(), c = v16_zero(), d = v16_zero();
     int i = 0;
     for (; i + 4 <= n; i += 4) {
@@ -39,7 +44,7 @@ V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
 }
 
 V16_FN void plane_sum(struct fdm_gn_sum *s, struct fdm_const_plane x, int square, int h, int w) {
-    const v16 shift = v16_loadu(s->shift);
+    const struct shift shift = {v16_loadu(s->shift), v16_loadu(s->shift_low)};
     struct sums total = {v16_zero(), v16_zero()};
     for (int y = 0; y < h; y++) {
         const float *row = x.p + y * x.row;

@@ -21,10 +21,10 @@ struct fdm_const_plane {
     ptrdiff_t row;
 };
 
-/* Per channel, the sum over a plane of x + shift or of (x + shift)^2: hi + lo. */
+/* Per channel, the sum over a plane of d = (x + shift) + shift_low or of d^2: hi + lo. */
 struct fdm_gn_sum {
-    float shift[16];      /* in */
-    float hi[16], lo[16]; /* out: the rounded sum, and the rounding errors of adding up rows */
+    float shift[16], shift_low[16]; /* in: one f64 number in two parts */
+    float hi[16], lo[16];           /* out: the rounded sum, and the rounding errors of adding up rows */
 };
 
 /* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p is

@@ -4,15 +4,19 @@
 
 #include <stddef.h>
 
-/* An inaccessible page lies right behind the last float (at_end), or right before the first.  The rest of the
- * pages in between is filled with a canary. */
+/* Whole pages between two inaccessible ones; what the array does not fill holds a canary. */
 struct guarded {
-    float *p; /* [count] */
+    float *p; /* the array, [count] */
     size_t count, bytes;
     void *mapping;
 };
-struct guarded guarded_new(size_t count, int at_end);
-/* Fails the running test if the canary was overwritten; frees. */
+
+/* Room for arrays of up to `capacity` floats; p is the longest, at the end. */
+struct guarded guarded_new(size_t capacity);
+/* Puts an array of `count` floats right before the inaccessible page (at_end) or right behind the first one.  What it
+ * held is lost.  Fails the running test if the last array's surroundings were written. */
+void guarded_place(struct guarded *g, size_t count, int at_end);
+/* Checks the canary a last time and frees. */
 void guarded_free(struct guarded *g);
 
 #endif

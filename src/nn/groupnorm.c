@@ -3,7 +3,7 @@
  *     v = x + add,  y = (v - mean) / sqrt(var + eps) * weight + bias        (SPEC 3 "GroupNorm")
  *
  * per element as  d = x + shift,  y = fma(d, scale, offset)  with, per channel and rounded once from f64,
- *     shift = add - mean,   scale = weight / sqrt(var + eps),   offset = bias + (what rounding shift lost) * scale
+ *     shift = add - mean,   scale = weight / sqrt(var + eps),   offset = bias + (what rounding shift dropped) * scale
  * so that neither the mean nor add costs accuracy.  Channel sums come from the kernel as hi + lo; the few numbers of a
  * group are then combined in f64, channel by channel: the same operations on every ISA.
  *
@@ -66,13 +66,13 @@ static double add_of(const struct run *r, int channel) {
     return add ? (double)((const float *)add->data)[(ptrdiff_t)r->n * add->c + channel] : 0.0;
 }
 
-/* add - mean of a block's channels, and in lost[] (or NULL) what rounding it to f32 dropped. */
-static void block_shift(const struct run *r, float shift[LANES], double lost[LANES], int block) {
-    memset(shift, 0, LANES * sizeof *shift);
-    for (int i = 0; i < lanes_of(r, block); i++) {
-        const double exact = add_of(r, block * LANES + i) - r->mean[group_of(r, block, i)];
+/* add - mean of a block's channels, rounded, and what rounding dropped. */
+static void block_shift(const struct run *r, float shift[LANES], float low[LANES], int block) {
+    for (int i = 0; i < LANES; i++) {
+        const bool pad = i >= lanes_of(r, block);
+        const double exact = pad ? 0.0 : add_of(r, block * LANES + i) - r->mean[group_of(r, block, i)];
         shift[i] = (float)exact;
-        if (lost) lost[i] = exact - (double)shift[i];
+        low[i] = (float)(exact - (double)shift[i]);
     }
 }
 
@@ -86,7 +86,7 @@ static void find_means(struct run *r) {
     for (int b = r->block; b < r->end; b++) {
         const struct fdm_const_plane x = plane_of(r->in, r->n, b);
         struct fdm_gn_sum s;
-        for (int i = 0; i < LANES; i++) s.shift[i] = -x.p[i];
+        for (int i = 0; i < LANES; i++) s.shift[i] = -x.p[i], s.shift_low[i] = 0;
         r->exec->kernels->gn_sum(&s, x, r->in->h, r->in->w);
         for (int i = 0; i < lanes_of(r, b); i++)
             r->mean[group_of(r, b, i)] += (double)x.p[i] + total(&s, i) / pixels + add_of(r, b * LANES + i);
@@ -99,7 +99,7 @@ static void find_scales(struct run *r) {
     memset(r->scale, 0, sizeof r->scale);
     for (int b = r->block; b < r->end; b++) {
         struct fdm_gn_sum s;
-        block_shift(r, s.shift, NULL, b);
+        block_shift(r, s.shift, s.shift_low, b);
         r->exec->kernels->gn_sumsq(&s, plane_of(r->in, r->n, b), r->in->h, r->in->w);
         for (int i = 0; i < lanes_of(r, b); i++) r->scale[group_of(r, b, i)] += total(&s, i);
     }
@@ -109,13 +109,12 @@ static void find_scales(struct run *r) {
 static void apply_block(const struct run *r, int block) {
     const float *weight = (const float *)r->args->param + block * LANES;
     const float *bias = weight + fdm_round_up((size_t)r->in->c, LANES);
-    float shift[LANES], scale[LANES] = {0}, offset[LANES] = {0};
-    double lost[LANES];
-    block_shift(r, shift, lost, block);
+    float shift[LANES], shift_low[LANES], scale[LANES] = {0}, offset[LANES] = {0};
+    block_shift(r, shift, shift_low, block);
     for (int i = 0; i < lanes_of(r, block); i++) {
         const double exact = (double)weight[i] * r->scale[group_of(r, block, i)];
         scale[i] = (float)exact;
-        offset[i] = (float)((double)bias[i] + lost[i] * exact);
+        offset[i] = (float)((double)bias[i] + (double)shift_low[i] * exact);
     }
     struct fdm_gn_apply a = {.x = plane_of(r->in, r->n, block), .out = plane_to(r->out, r->n, block)};
     a.shift = shift, a.scale = scale, a.bias = offset, a.silu = r->args->silu;
