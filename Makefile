@@ -58,7 +58,7 @@ $(call require,libzip,libzip-dev,zip and npz archives)
 $(call require,zlib,zlib1g-dev,PNG and zip archives)
 $(call require,stb,libstb-dev,PNG files)
 DEPS := jansson libzip zlib stb
-DEP_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(DEPS))
+DEP_CFLAGS := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(DEPS)))
 DEP_LIBS   := $(shell $(PKG_CONFIG) --libs $(DEPS))
 CHECK_VERSION := $(call have,check)
 CHECK_CFLAGS  := $(shell $(PKG_CONFIG) --cflags check 2>/dev/null)
@@ -174,10 +174,9 @@ includedir=$${prefix}/include
 Name: fdm
 Description: CPU ground truth of the Fast Diffusion Model
 Version: $(VERSION)
-Requires.private: $(DEPS)
 Cflags: -I$${includedir}
 Libs: -L$${libdir} -lfdm
-Libs.private: $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm
+Libs.private: $(DEP_LIBS) $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm
 endef
 $(BUILD)/fdm.pc: export STAMP_TEXT = $(PC_TEXT)
 $(BUILD)/fdm.pc: FORCE
