@@ -44,6 +44,7 @@ static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int f
     }
 }
 
+#if !defined(FDM_CONV_OWN_ACCUMULATE)
 /* acc = the chains of FDM_CONV_TILE pixels and V vectors. */
 V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_chain *c,
                             const ptrdiff_t *x_pixel, const int V) {
@@ -74,6 +75,8 @@ V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const stru
         }
     }
 }
+
+#endif
 
 /* One tile: pixels first .. first+count-1.  x_pixel and sum_pixel have FDM_CONV_TILE entries; in a short tile the
  * last pixel is repeated.  All running sums are read before any is written, so the repeats store the same value

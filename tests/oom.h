@@ -4,6 +4,7 @@
  * piece of code once per allocation it makes, failing the first, then the second, ... until none is left to fail:
  * first only that one, then that one and all later ones.  After every run the number of live blocks must be what it
  * was before: a leak check that works in every build.  Under ASan the real allocator is ASan's.
+ * The allocations of the OpenMP runtime and of BLIS are spared: those libraries end the process themselves.
  *
  * The body must not call ck_assert: Check itself allocates, and ends the program when it cannot.
  *

@@ -169,7 +169,10 @@ fdm_status fdm_tensors_add_borrowed(fdm_tensors *set, const char *name, fdm_dtyp
     return status ? status : fdm_tensors_append(set, name, dtype, ndim, shape, data, false, out, err);
 }
 
-int64_t fdm_tensor_numel(const fdm_tensor *t) { return (int64_t)(t->nbytes / fdm_dtype_size(t->dtype)); }
+int64_t fdm_tensor_numel(const fdm_tensor *t) {
+    const size_t size = fdm_dtype_size(t->dtype);
+    return size ? (int64_t)(t->nbytes / size) : 0;
+}
 
 static double from_f32_bits(uint32_t bits) {
     float f;

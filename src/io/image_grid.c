@@ -33,8 +33,8 @@ fdm_status fdm_image_grid(fdm_image *grid, const uint8_t *images, int count, int
         return fdm_fail(err, FDM_BAD_USAGE, "image grid of %d images, %d x %d x %d in %d columns", count, channels,
                         height, width, columns);
     if (columns == 0) columns = square_columns(count);
-    int rows = fdm_div_up(count, fdm_min_int(columns, count));
-    if (columns > count) columns = count;
+    columns = fdm_min_int(columns, count);
+    int rows = (count - 1) / columns + 1;
     int64_t w = (int64_t)columns * width + (int64_t)(columns - 1) * GAP;
     int64_t h = (int64_t)rows * height + (int64_t)(rows - 1) * GAP;
     if (w > FDM_PNG_MAX_SIDE || h > FDM_PNG_MAX_SIDE || w * h * channels > FDM_PNG_MAX_BYTES)

@@ -182,7 +182,7 @@ static void swap_bytes(unsigned char *p, size_t count, size_t size) {
 /* out[i_0, ..., i_last] (last index fastest) = in[...] (first index fastest). */
 static void fortran_to_c(unsigned char *out, const unsigned char *in, const struct fdm_npy *npy, size_t size) {
     int64_t index[FDM_MAX_NDIM] = {0};
-    size_t stride[FDM_MAX_NDIM], from = 0, total = 1;
+    size_t stride[FDM_MAX_NDIM] = {0}, from = 0, total = 1;
     for (int d = 0; d < npy->ndim; d++) {
         stride[d] = total;
         total *= (size_t)npy->shape[d];
@@ -231,8 +231,8 @@ bool fdm_npy_make_header(struct fdm_text *out, const fdm_tensor *t) {
 fdm_status fdm_npy_parse(fdm_tensors *set, const void *bytes, size_t size, const char *name, const char *label,
                          fdm_error *err) {
     struct cursor c = {.bytes = bytes, .at = size, .label = label, .err = err};
-    struct fdm_npy npy;
-    size_t end;
+    struct fdm_npy npy = {0};
+    size_t end = 0;
     fdm_tensor *t;
     memset(set, 0, sizeof *set);
     if (size < FDM_NPY_PREFIX) return bad(&c, "truncated: %zu bytes are too short for a header", size);

@@ -212,7 +212,8 @@ static int by_name(const void *a, const void *b) {
 
 static fdm_status check_duplicates(const struct reading *r) {
     size_t n = r->set->meta_count;
-    qsort(r->entries, r->count, sizeof *r->entries, by_name);
+    /* Not even qsort(NULL, 0) is allowed. */
+    if (r->count > 0) qsort(r->entries, r->count, sizeof *r->entries, by_name);
     for (size_t i = 1; i < r->count; i++)
         if (strcmp(r->entries[i - 1].name, r->entries[i].name) == 0)
             return bad(r, r->entries[i].name, r->entries[i].at, "duplicate name");
@@ -236,7 +237,7 @@ static int by_position(const void *a, const void *b) {
 /* The tensors must tile the data section: no gap, no overlap, nothing left over. */
 static fdm_status check_tiling(const struct reading *r) {
     size_t covered = 0, data_size = r->size - r->data_start;
-    qsort(r->entries, r->count, sizeof *r->entries, by_position);
+    if (r->count > 0) qsort(r->entries, r->count, sizeof *r->entries, by_position);
     for (size_t i = 0; i < r->count; i++) {
         const struct entry *e = &r->entries[i];
         if (e->begin != covered)

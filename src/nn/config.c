@@ -178,16 +178,33 @@ static void read_precond(struct reader *r, fdm_precond *p) {
     if (edm) read_real(r, "sigma_data", &p->sigma_data);
 }
 
+/* jansson drops a character of a string where an allocation fails, and goes on.  Reading twice shows that: a key
+ * must not be ignored, and a multiplier not forgotten, because memory was short for a moment. */
+static json_t *load_json(const char *json, size_t bytes, const char *where, fdm_error *err) {
+    json_error_t syntax;
+    json_t *root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, NULL);
+    json_t *again = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &syntax);
+    const bool same = root && again && json_equal(root, again);
+    const bool invalid = !root && !again && syntax.line >= 0;
+    json_decref(again);
+    if (same) return root;
+    json_decref(root);
+    if (invalid)
+        fdm_fail(err, FDM_BAD_INPUT, "%s: config is not valid JSON (line %d, column %d: %.120s)", where, syntax.line,
+                 syntax.column, syntax.text);
+    else
+        fdm_fail_oom(err, "config", bytes);
+    return NULL;
+}
+
 fdm_status fdm_config_parse(fdm_config *config, const char *json, size_t bytes, const char *class_name,
                             const char *where, fdm_error *err) {
-    json_error_t syntax;
     fdm_precond_kind kind;
-    fdm_error inner = {0};
+    fdm_error inner = {0}, local = {0};
+    if (!err) err = &local;
     struct reader r = {.where = where, .err = err};
-    r.root = json_loadb(json, bytes, JSON_REJECT_DUPLICATES, &syntax);
-    if (!r.root)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: config is not valid JSON (line %d, column %d: %.120s)", where,
-                        syntax.line, syntax.column, syntax.text);
+    r.root = load_json(json, bytes, where, err);
+    if (!r.root) return err->status;
     if (!json_is_object(r.root)) {
         r.status = fdm_fail(err, FDM_BAD_INPUT, "%s: config must be a JSON object", where);
         goto done;
