@@ -4,9 +4,15 @@
 
 #include <string.h>
 
-typedef struct { float v[16]; } v16;
-typedef struct { int32_t v[16]; } v16i;
-typedef struct { int32_t v[16]; } v16m; /* 0 or -1 */
+typedef struct {
+    float v[16];
+} v16;
+typedef struct {
+    int32_t v[16];
+} v16i;
+typedef struct {
+    int32_t v[16];
+} v16m; /* 0 or -1 */
 
 #define V16_EACH for (int i = 0; i < 16; i++)
 
@@ -16,7 +22,9 @@ V16_FN v16 v16_set1(float x) {
     return r;
 }
 
-V16_FN v16 v16_zero(void) { return v16_set1(0.0f); }
+V16_FN v16 v16_zero(void) {
+    return v16_set1(0.0f);
+}
 
 V16_FN v16 v16_loadu(const float *p) {
     v16 r;
@@ -24,7 +32,9 @@ V16_FN v16 v16_loadu(const float *p) {
     return r;
 }
 
-V16_FN v16 v16_load(const float *p) { return v16_loadu(__builtin_assume_aligned(p, 64)); }
+V16_FN v16 v16_load(const float *p) {
+    return v16_loadu(__builtin_assume_aligned(p, 64));
+}
 
 V16_FN v16 v16_load_tail(const float *p, int n) {
     v16 r;
@@ -32,22 +42,26 @@ V16_FN v16 v16_load_tail(const float *p, int n) {
     return r;
 }
 
-V16_FN void v16_storeu(float *p, v16 a) { memcpy(p, a.v, sizeof a.v); }
-V16_FN void v16_store(float *p, v16 a) { v16_storeu(__builtin_assume_aligned(p, 64), a); }
+V16_FN void v16_storeu(float *p, v16 a) {
+    memcpy(p, a.v, sizeof a.v);
+}
+V16_FN void v16_store(float *p, v16 a) {
+    v16_storeu(__builtin_assume_aligned(p, 64), a);
+}
 
 V16_FN void v16_store_tail(float *p, v16 a, int n) {
     for (int i = 0; i < n; i++) p[i] = a.v[i];
 }
 
-#define V16_PORTABLE_BINARY(name, type, expr)          \
-    V16_FN type name(type a, type b) {                 \
-        type r;                                        \
-        V16_EACH {                                     \
-            const __typeof__(a.v[0]) x = a.v[i];       \
-            const __typeof__(b.v[0]) y = b.v[i];       \
-            r.v[i] = (expr);                           \
-        }                                              \
-        return r;                                      \
+#define V16_PORTABLE_BINARY(name, type, expr)                                                                      \
+    V16_FN type name(type a, type b) {                                                                             \
+        type r;                                                                                                    \
+        V16_EACH {                                                                                                 \
+            const __typeof__(a.v[0]) x = a.v[i];                                                                   \
+            const __typeof__(b.v[0]) y = b.v[i];                                                                   \
+            r.v[i] = (expr);                                                                                       \
+        }                                                                                                          \
+        return r;                                                                                                  \
     }
 
 V16_PORTABLE_BINARY(v16_add, v16, x + y)
@@ -77,7 +91,9 @@ V16_FN v16 v16_sqrt(v16 a) {
 }
 
 #if defined(__FP_FAST_FMAF)
-V16_FN float v16_lane_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+V16_FN float v16_lane_fma(float a, float b, float c) {
+    return __builtin_fmaf(a, b, c);
+}
 #else
 /* a*b + c rounded once, without FMA hardware.  a*b is exact in f64 (24 + 24 <= 53 bits).  s + e is the exact sum
  * (TwoSum); s is then rounded to odd - of the two doubles around the exact sum, the one with the odd last bit - and
@@ -198,7 +214,9 @@ V16_FN v16i v16i_loadu(const int32_t *p) {
     return r;
 }
 
-V16_FN void v16i_storeu(int32_t *p, v16i a) { memcpy(p, a.v, sizeof a.v); }
+V16_FN void v16i_storeu(int32_t *p, v16i a) {
+    memcpy(p, a.v, sizeof a.v);
+}
 
 #undef V16_EACH
 

@@ -1,6 +1,6 @@
-/* test_elementwise.c - maps to and from plain doubles, sums, concatenations and embeddings of the f32 backends: all of
- * them exact or rounded once, so compared to the bit; halo and pad channels zero; the same on every instruction set and
- * any number of threads. */
+/* test_elementwise.c - maps to and from plain doubles, sums, concatenations and embeddings of the f32 backends: all
+ * of them exact or rounded once, so compared to the bit; halo and pad channels zero; the same on every instruction
+ * set and any number of threads. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -34,7 +34,8 @@ static float get(const struct fdm_map *m, size_t i) {
     return *f32_at(m, (int)(i / w / h / c), (int)(i / w / h % c), (int)(i / w % h), (int)(i % w));
 }
 
-/* ---- import, export ----------------------------------------------------------------------------------------------- */
+/* ---- import, export
+ * ----------------------------------------------------------------------------------------------- */
 
 static void check_import_export(const struct fdm_exec *exec) {
     uint64_t state = 1;
@@ -55,7 +56,9 @@ static void check_import_export(const struct fdm_exec *exec) {
     }
 }
 
-START_TEST(import_export) { on_every_exec(check_import_export); }
+START_TEST(import_export) {
+    on_every_exec(check_import_export);
+}
 END_TEST
 
 START_TEST(absurd_sizes) {
@@ -75,7 +78,8 @@ START_TEST(vectors) {
 }
 END_TEST
 
-/* ---- add ------------------------------------------------------------------------------------------------------------ */
+/* ---- add
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void check_add(const struct fdm_exec *exec) {
     uint64_t state = 2;
@@ -94,10 +98,13 @@ static void check_add(const struct fdm_exec *exec) {
     }
 }
 
-START_TEST(add) { on_every_exec(check_add); }
+START_TEST(add) {
+    on_every_exec(check_add);
+}
 END_TEST
 
-/* ---- concat --------------------------------------------------------------------------------------------------------- */
+/* ---- concat
+ * --------------------------------------------------------------------------------------------------------- */
 
 static void check_concat_of(const struct fdm_exec *exec, int ca, int cb, uint64_t *state) {
     struct fdm_map a = f32_map_filled(state, 2, ca, 2, 3, 1, FILL_RANDOM), out = f32_map(2, ca + cb, 2, 3, 1);
@@ -107,7 +114,8 @@ static void check_concat_of(const struct fdm_exec *exec, int ca, int cb, uint64_
     for (int i = 0; i < 2 * (ca + cb) * 6; i++) {
         const int x = i % 3, y = i / 3 % 2, c = i / 6 % (ca + cb), n = i / 6 / (ca + cb);
         const float want = c < ca ? *f32_at(&a, n, c, y, x) : *f32_at(&b, n, c - ca, y, x);
-        if (*f32_at(&out, n, c, y, x) != want) ck_abort_msg("%d + %d channels: n %d c %d y %d x %d", ca, cb, n, c, y, x);
+        if (*f32_at(&out, n, c, y, x) != want)
+            ck_abort_msg("%d + %d channels: n %d c %d y %d x %d", ca, cb, n, c, y, x);
     }
     fdm_free_aligned(a.data), fdm_free_aligned(b.data), fdm_free_aligned(out.data);
 }
@@ -118,10 +126,13 @@ static void check_concat(const struct fdm_exec *exec) {
         check_concat_of(exec, channels[i / CHANNELS], channels[i % CHANNELS], &state);
 }
 
-START_TEST(concat) { on_every_exec(check_concat); }
+START_TEST(concat) {
+    on_every_exec(check_concat);
+}
 END_TEST
 
-/* ---- embedding ------------------------------------------------------------------------------------------------------ */
+/* ---- embedding
+ * ------------------------------------------------------------------------------------------------------ */
 
 /* Angles rounded to f32, then cosine and sine to 1.5 ULP (simd/vmath.h), at most 1.5 * 2^-24 for values below 1. */
 static void check_embedding(const struct fdm_exec *exec) {
@@ -147,7 +158,9 @@ static void check_embedding(const struct fdm_exec *exec) {
     }
 }
 
-START_TEST(embedding) { on_every_exec(check_embedding); }
+START_TEST(embedding) {
+    on_every_exec(check_embedding);
+}
 END_TEST
 
 int main(void) {
