@@ -1,8 +1,8 @@
 /* conv_portable.c - the micro-kernel in plain C: 4 pixels x 1 vector of 16 outputs.
  *
- * Where the target has no fused multiply-add, v16_fma would work in double and round to odd, lane by lane.  Here the
- * accumulators stay in double (always holding a float), weights are widened once per tile, and rounding to odd is
- * left to the rare link that needs it: 3.3 times as fast, the same bits. */
+ * Where the target has no fused multiply-add, v16_fma would work in double and round to odd, lane by lane.  Here
+ * the accumulators stay in double (always holding a float), weights are widened once per tile, and rounding to odd
+ * is left to the rare link that needs it: 3.3 times as fast, the same bits. */
 #include <string.h>
 
 #include "simd/conv.h"
@@ -32,10 +32,11 @@ static __attribute__((noinline)) void fma_exact(pair acc[PAIRS], const pair weig
     }
 }
 
-/* acc = weight * x + acc rounded to float.  The product is exact in double (24 + 24 bits <= 53), so the sum is rounded
- * twice, to double and to float, which matters only if the first rounding lands on a midpoint of two floats: the low
- * 29 bits are then 1 followed by zeros.  Below the smallest normal float (biased exponent 897) midpoints are
- * coarser, so all of that range but zero counts as suspect.  Both tests leave their answer in the sign bit. */
+/* acc = weight * x + acc rounded to float.  The product is exact in double (24 + 24 bits <= 53), so the sum is
+ * rounded twice, to double and to float, which matters only if the first rounding lands on a midpoint of two
+ * floats: the low 29 bits are then 1 followed by zeros.  Below the smallest normal float (biased exponent 897)
+ * midpoints are coarser, so all of that range but zero counts as suspect.  Both tests leave their answer in the
+ * sign bit. */
 V16_FN void fma_16(pair acc[PAIRS], const pair weight[PAIRS], double x) {
     pair sum[PAIRS];
     pair_bits suspect = {0};
@@ -49,7 +50,8 @@ V16_FN void fma_16(pair acc[PAIRS], const pair weight[PAIRS], double x) {
         fma_exact(acc, weight, x);
         return;
     }
-    for (int j = 0; j < PAIRS; j++) acc[j] = __builtin_convertvector(__builtin_convertvector(sum[j], pair_f32), pair);
+    for (int j = 0; j < PAIRS; j++)
+        acc[j] = __builtin_convertvector(__builtin_convertvector(sum[j], pair_f32), pair);
 }
 
 V16_FN void conv_accumulate(v16 result[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_chain *c,
@@ -73,6 +75,8 @@ V16_FN void conv_accumulate(v16 result[FDM_CONV_TILE][FDM_CONV_VECTORS], const s
 
 #include "simd/conv_impl.h"
 
-static void chain(const struct fdm_conv_chain *c) { conv_strip(c, 1); }
+static void chain(const struct fdm_conv_chain *c) {
+    conv_strip(c, 1);
+}
 
 const struct fdm_conv_kernels fdm_conv_kernels_portable = {"portable", FDM_CONV_TILE, FDM_CONV_VECTORS, chain};
