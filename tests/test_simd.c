@@ -109,10 +109,10 @@ static void draw_fma(float *a, float *b, float *c, uint64_t *state) {
     } else if (kind == 4) { /* subnormal sums */
         *a = ldexpf(*a, -80), *b = ldexpf(*b, -60 - f32_below(state, 20));
         *c = float_of(bits_of(*c) & 0x80ffffff);
-    } else { /* the product just below half an ULP of c, or just above */
-        *c = ldexpf(float_of((bits_of(*c) & 0x807fffff) | 0x3f800000), 24 + f32_below(state, 3));
-        *a = 1.0f + 0x1p-23f * (float)(f32_below(state, 5) - 2);
-        *b = f32_below(state, 2) ? 1.0f : 0.5f;
+    } else { /* 1 - k^2 2^-46 is half an ULP of c but for bits that even double loses, on both sides of the tie */
+        const float k = 0x1p-23f * (float)(f32_below(state, 9) - 4);
+        *a = 1 + k, *b = (f32_below(state, 2) ? 1 - k : 1 + k) * (f32_below(state, 2) ? 1.0f : -1.0f);
+        *c = float_of((bits_of(*c) & 0x807fffff) | (uint32_t)(127 + 23 + f32_below(state, 4)) << 23);
     }
 }
 
