@@ -125,6 +125,8 @@ struct fdm_graph_inputs {
     const double *augment_labels;                /* or NULL: map_augment is skipped */
     fdm_trace_fn trace;
     void *trace_user;
+    fdm_stop_fn stop;
+    void *stop_user;
 };
 /* Runs all steps; `arena` holds plan->arena_bytes, `slab` the packed parameters. */
 fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan, const struct fdm_backend *backend,

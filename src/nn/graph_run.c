@@ -251,6 +251,10 @@ fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan,
     if (status != FDM_OK) return status;
     import_inputs(&r);
     for (int i = 0; i < g->step_count && status == FDM_OK; i++) {
+        if (inputs->stop && inputs->stop(inputs->stop_user)) {
+            status = fdm_fail(err, FDM_INTERRUPTED, "interrupted");
+            break;
+        }
         run_step(&r, &g->steps[i]);
         if (inputs->trace && !is_skipped(&r, &g->steps[i])) status = emit_step(&r, &g->steps[i], err);
     }
