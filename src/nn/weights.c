@@ -151,7 +151,7 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
     for (int i = 0; i < g->module_count; i++) {
         tensors[i] = expect_module(&findings, weights, &g->modules[i], config);
         g->modules[i].packed = bytes;
-        bytes += fdm_round_up(packed_bytes(backend, &g->modules[i]), 64);
+        bytes = fdm_add_saturated(bytes, fdm_round_up(packed_bytes(backend, &g->modules[i]), 64));
     }
     if (findings.count) {
         char more[48] = "";
