@@ -1,12 +1,12 @@
 /* inputs.c - batches of network inputs out of tensor files. */
 #include "cli/inputs.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 #include "cli/cli.h"
 
 fdm_run_options fdm_cli_run_options(const struct fdm_cli *cli) {
@@ -15,12 +15,13 @@ fdm_run_options fdm_cli_run_options(const struct fdm_cli *cli) {
                              .threads = cli->threads};
 }
 
-static void shape_text(char text[128], int ndim, const int64_t *shape) {
-    size_t used = (size_t)snprintf(text, 128, "[");
-    for (int i = 0; i < ndim && used < 100; i++)
-        used += shape[i] ? (size_t)snprintf(text + used, 128 - used, "%s%" PRId64, i ? "," : "", shape[i])
-                         : (size_t)snprintf(text + used, 128 - used, "%sN", i ? "," : "");
-    snprintf(text + used, 128 - used, "]");
+/* "[N,3,32,32]", or with a number where n is known. */
+static void wanted_text(char text[FDM_SHAPE_TEXT], const struct fdm_wanted *w, int64_t n) {
+    int64_t shape[FDM_ARRAY_LEN(w->shape)];
+    memcpy(shape, w->shape, sizeof shape);
+    shape[0] = n;
+    fdm_shape_text(text, FDM_SHAPE_TEXT, w->ndim, shape);
+    if (n == 0) text[1] = 'N'; /* where "[0" stands */
 }
 
 static bool is_numeric(fdm_dtype d) { return d == FDM_F32 || d == FDM_F64 || d == FDM_I64 || d == FDM_I32 || d == FDM_U8; }
@@ -43,21 +44,19 @@ static bool fits(const fdm_tensor *t, const struct fdm_wanted *w, int64_t n, int
 
 fdm_status fdm_input_read(double **out, int64_t *n, const fdm_tensors *set, const char *path,
                           const struct fdm_wanted *w, fdm_error *err) {
-    char has[128], wants[128];
-    int64_t rows = 0, wanted[5];
+    char has[FDM_SHAPE_TEXT], wants[FDM_SHAPE_TEXT];
+    int64_t rows = 0;
     size_t bytes;
     *out = NULL;
     const fdm_tensor *t = fdm_tensors_find(set, w->name);
-    memcpy(wanted, w->shape, sizeof wanted);
-    wanted[0] = *n;
-    shape_text(wants, w->ndim, wanted);
+    wanted_text(wants, w, *n);
     if (!t && !w->required) return FDM_OK;
     if (!t) return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"%s\" is missing; it must be %s", path, w->name, wants);
     if (!is_numeric(t->dtype))
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"%s\" is %s; convert it to F32 or F64", path, w->name,
                         fdm_dtype_name(t->dtype));
     if (!fits(t, w, *n, &rows)) {
-        shape_text(has, t->ndim, t->shape);
+        fdm_shape_text(has, sizeof has, t->ndim, t->shape);
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"%s\" has shape %s; it must be %s", path, w->name, has, wants);
     }
     if (*n == 0) *n = rows;
