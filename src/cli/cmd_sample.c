@@ -53,7 +53,9 @@ static const struct fdm_option options[] = {
     FDM_OPTION_END,
 };
 
-/* One whole run: everything that is n samples long. */
+/* One whole run.  Sampling 50000 images takes no more memory than a batch of them, unless an output needs them all at
+ * once: `kept` samples of latents, labels and x are held (N with --latents or --save-tensors, else a batch), and all
+ * pixels with --grid. */
 struct job {
     const struct sample_options *o;
     fdm_sample_options how;
@@ -62,11 +64,12 @@ struct job {
     int64_t n;
     size_t per_sample; /* C * R * R */
     uint64_t *seeds;   /* (N), or NULL with given latents */
-    float *latents;    /* (N, C, R, R), filled batch by batch from the seeds, or given */
+    int64_t kept;
+    float *latents;    /* (kept, C, R, R), filled batch by batch from the seeds, or given */
     double *noise;     /* (steps, N, C, R, R) given with the latents, or NULL */
-    double *labels;    /* (N, label_dim), or NULL */
-    double *x;         /* (N, C, R, R): results */
-    uint8_t *pixels;   /* (N, R, R, C) */
+    double *labels;    /* (kept, label_dim), or NULL */
+    double *x;         /* (kept, C, R, R): results */
+    uint8_t *pixels;   /* (N with --grid, else a batch, R, R, C) */
     fdm_tensors record; /* --save-tensors */
     struct fdm_progress progress;
     int64_t done; /* evaluations of D, counted per image */
@@ -129,7 +132,6 @@ static fdm_status take_seeds(struct job *j, fdm_error *err) {
     fdm_status status = FDM_OK;
     j->n = list->count ? (int64_t)list->count : 64;
     j->seeds = allocate((size_t)j->n, sizeof *j->seeds, "seeds", err, &status);
-    j->latents = allocate((size_t)j->n * j->per_sample, sizeof *j->latents, "latents", err, &status);
     for (int64_t i = 0; i < j->n && status == FDM_OK; i++) j->seeds[i] = (uint64_t)(list->count ? list->items[i] : i);
     return status;
 }
@@ -142,19 +144,28 @@ static fdm_status prepare(struct job *j, fdm_error *err) {
     if (o->class_index >= 0 && o->class_index >= c->label_dim)
         return fdm_fail(err, FDM_BAD_USAGE, "--class %lld: the model has %d classes", (long long)o->class_index, c->label_dim);
     fdm_status status = o->latents ? read_latents(j, err) : take_seeds(j, err);
-    const size_t n = (size_t)j->n;
+    const int64_t batch = j->n < o->batch ? j->n : o->batch;
+    j->kept = o->latents || o->save_tensors ? j->n : batch;
+    const size_t kept = (size_t)j->kept;
+    if (!j->latents) j->latents = allocate(kept, j->per_sample * sizeof *j->latents, "latents", err, &status);
     if (status == FDM_OK && label_dim && !j->labels) {
-        j->labels = allocate(n, label_dim * sizeof *j->labels, "class labels", err, &status);
-        if (j->labels) memset(j->labels, 0, n * label_dim * sizeof *j->labels);
+        j->labels = allocate(kept, label_dim * sizeof *j->labels, "class labels", err, &status);
+        if (j->labels) memset(j->labels, 0, kept * label_dim * sizeof *j->labels);
     }
-    for (size_t i = 0; status == FDM_OK && o->class_index >= 0 && i < n; i++) {
+    for (size_t i = 0; status == FDM_OK && o->class_index >= 0 && i < kept; i++) {
         memset(j->labels + i * label_dim, 0, label_dim * sizeof *j->labels);
         j->labels[i * label_dim + (size_t)o->class_index] = 1;
     }
-    j->x = allocate(n, j->per_sample * sizeof *j->x, "images", err, &status);
-    j->pixels = allocate(n, j->per_sample, "pixels", err, &status);
-    j->sigma = allocate((size_t)o->batch, sizeof *j->sigma, "noise levels", err, &status);
+    j->x = allocate(kept, j->per_sample * sizeof *j->x, "images", err, &status);
+    j->pixels = allocate((size_t)(o->grid ? j->n : batch), j->per_sample, "pixels", err, &status);
+    j->sigma = allocate((size_t)batch, sizeof *j->sigma, "noise levels", err, &status);
     return status;
+}
+
+/* Where the running batch starts in what is kept, and in the pixels. */
+static size_t batch_start(const struct job *j) { return j->kept == j->n ? (size_t)j->first : 0; }
+static uint8_t *pixels_of(const struct job *j, int64_t index) {
+    return j->pixels + (size_t)(j->o->grid ? index : index - j->first) * j->per_sample;
 }
 
 /* --- recording (--save-tensors) --- */
@@ -239,7 +250,7 @@ static fdm_status call_denoiser(void *ctx, int n, double *D, const double *x, do
         .n = n,
         .x = x,
         .sigma = j->sigma,
-        .class_labels = j->labels ? j->labels + (size_t)j->first * (size_t)j->config->label_dim : NULL,
+        .class_labels = j->labels ? j->labels + batch_start(j) * (size_t)j->config->label_dim : NULL,
     };
     return fdm_denoise(j->denoiser, D, &args, err);
 }
@@ -265,12 +276,15 @@ static fdm_status draw_given(void *ctx, double *noise, int step, int n, size_t p
 /* Latents and labels of the batch from its seeds; leaves the generators where the step noise begins. */
 static void draw_batch(struct job *j, fdm_rng *rngs) {
     const int label_dim = j->config->label_dim;
+    const size_t row = (size_t)label_dim * sizeof *j->labels;
     fdm_sample_seed_rngs(rngs, (fdm_rng_kind)j->o->rng, j->seeds + j->first, j->count);
     for (int i = 0; i < j->count; i++) {
-        const size_t at = (size_t)(j->first + i);
+        const size_t at = batch_start(j) + (size_t)i;
         int64_t label = 0;
         fdm_sample_draw_latents(j->latents + at * j->per_sample, &label, &rngs[i], 1, j->per_sample, label_dim);
-        if (label_dim && j->o->class_index < 0) j->labels[at * (size_t)label_dim + (size_t)label] = 1;
+        if (!label_dim || j->o->class_index >= 0) continue;
+        memset(j->labels + at * (size_t)label_dim, 0, row);
+        j->labels[at * (size_t)label_dim + (size_t)label] = 1;
     }
 }
 
@@ -289,11 +303,11 @@ static fdm_status sample_batch(struct job *j, fdm_error *err) {
     const fdm_denoise_fn net = {call_denoiser, j, c->precond.sigma_min, c->precond.sigma_max, j->count, c->img_channels,
                                 c->img_resolution, c->img_resolution};
     const fdm_sample_hook hook = {on_call, j};
-    const size_t at = (size_t)j->first * j->per_sample;
+    const size_t at = batch_start(j) * j->per_sample;
     status = fdm_sample(j->x + at, NULL, j->latents + at, &net, noise, &hook, &j->how, err);
     for (int i = 0; i < j->count && status == FDM_OK; i++) {
-        const size_t image = at + (size_t)i * j->per_sample;
-        fdm_pixels_from_x(j->pixels + image, j->x + image, c->img_channels, c->img_resolution, c->img_resolution);
+        const double *x = j->x + at + (size_t)i * j->per_sample;
+        fdm_pixels_from_x(pixels_of(j, j->first + i), x, c->img_channels, c->img_resolution, c->img_resolution);
     }
     free(rngs);
     return status;
@@ -319,7 +333,7 @@ static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err
     }
     if (used < (int)sizeof path) used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu.png", name);
     if (used >= (int)sizeof path) return fdm_fail(err, FDM_BAD_USAGE, "--outdir: the path is too long");
-    return fdm_png_write(path, j->pixels + (size_t)index * j->per_sample, r, r, j->config->img_channels, err);
+    return fdm_png_write(path, pixels_of(j, index), r, r, j->config->img_channels, err);
 }
 
 static fdm_status run_batches(struct job *j, fdm_error *err) {
