@@ -103,7 +103,8 @@ WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototype
 # One definition of "deterministic floating point" for every file (README, promise P1); after CFLAGS so that it wins.
 FP   := -ffp-contract=off -fno-fast-math
 ifneq ($(SANITIZE),)
-SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DFDM_POISON
+SAN := -fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all -DFDM_POISON \
+       -Wno-format-truncation -Wno-maybe-uninitialized # gcc: false alarms in instrumented code
 endif
 CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden $(OPENMP) $(SAN) $(CFLAGS) $(FP)

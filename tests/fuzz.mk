@@ -25,11 +25,19 @@ $(FUZZ_DIR)/%.o: %.c $(BUILD)/flags.stamp tests/fuzz.mk
 	@echo "  FUZZ  $<"
 	$(Q)$(FUZZ_CC) $(CPPFLAGS_ALL) $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
 
-.SECONDEXPANSION:
-$(FUZZ_DIR)/fuzz_%: $(FUZZ_DIR)/tests/fuzz_%.o $(FUZZ_SRC:%.c=$(FUZZ_DIR)/%.o) \
-                    $$(patsubst %.c,$(FUZZ_DIR)/%.o,$$(FUZZ_EXTRA_$$*)) $$(filter %.a,$$(FUZZ_LIBS_$$*))
-	@echo "  LINK  $@"
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -o $@ $(filter %.o,$^) $(FUZZ_LIBS_$*) $(filter-out -lstb,$(DEP_LIBS)) -lm
+# An archive, so that a fuzzer is linked only with what it uses.
+$(FUZZ_DIR)/libfuzz.a: $(FUZZ_SRC:%.c=$(FUZZ_DIR)/%.o)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+define fuzz_rule
+$(FUZZ_DIR)/fuzz_$(1): $(FUZZ_DIR)/tests/fuzz_$(1).o $(FUZZ_EXTRA_$(1):%.c=$(FUZZ_DIR)/%.o) $(FUZZ_DIR)/libfuzz.a \
+                       $(filter %.a,$(FUZZ_LIBS_$(1)))
+	@echo "  LINK  $$@"
+	$(Q)$$(FUZZ_CC) $$(FUZZ_CFLAGS) -o $$@ $$(filter %.o,$$^) $(FUZZ_DIR)/libfuzz.a $(FUZZ_LIBS_$(1)) \
+	  $$(filter-out -lstb,$$(DEP_LIBS)) -lm
+endef
+$(foreach f,$(FUZZ),$(eval $(call fuzz_rule,$(f))))
+.SECONDARY: $(FUZZ:%=$(FUZZ_DIR)/tests/fuzz_%.o)
 
 -include $(patsubst %.c,$(FUZZ_DIR)/%.d,$(FUZZ_SRC) $(FUZZ:%=tests/fuzz_%.c))
 
