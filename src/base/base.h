@@ -36,6 +36,12 @@ bool fdm_add_size(size_t *out, size_t a, size_t b);
 static inline int fdm_div_up(int a, int b) { return (a + b - 1) / b; }
 static inline int fdm_min_int(int a, int b) { return a < b ? a : b; }
 static inline int fdm_max_int(int a, int b) { return a > b ? a : b; }
-static inline size_t fdm_round_up(size_t a, size_t multiple) { return (a + multiple - 1) / multiple * multiple; }
+/* The next multiple of `multiple`; SIZE_MAX, which no allocation grants, stays what it is where there is none, so that
+ * an overflow found by whoever computed `a` is not lost. */
+static inline size_t fdm_round_up(size_t a, size_t multiple) {
+    return a > SIZE_MAX - (multiple - 1) ? SIZE_MAX : (a + multiple - 1) / multiple * multiple;
+}
+/* a + b, SIZE_MAX on overflow. */
+static inline size_t fdm_add_saturated(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 
 #endif

@@ -1,7 +1,9 @@
 /* tensor.c - named tensors and their metadata in memory. */
 #include "base/tensor_set.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -39,6 +41,13 @@ bool fdm_shape_bytes(int64_t *numel, size_t *nbytes, fdm_dtype dtype, int ndim, 
     *nbytes = empty ? 0 : nonzero;
     *numel = (int64_t)(*nbytes / fdm_dtype_size(dtype));
     return true;
+}
+
+void fdm_shape_text(char *text, size_t size, int ndim, const int64_t *shape) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < ndim && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? "," : "", shape[i]);
+    if (used < size) snprintf(text + used, size - used, "]");
 }
 
 void fdm_tensors_free(fdm_tensors *set) {
