@@ -12,7 +12,7 @@
 
 const char *fdm_compare_outcome_name(fdm_compare_outcome outcome) {
     switch (outcome) {
-#define NAME_CASE(e, name) \
+#define NAME_CASE(e, name)                                                                                         \
     case e: return name;
         FDM_COMPARE_OUTCOMES(NAME_CASE)
 #undef NAME_CASE
@@ -125,8 +125,7 @@ static void compare_element(fdm_comparison_item *item, struct tally *tally, cons
     tally->measured++;
     if (difference > item->max_abs) item->max_abs = difference;
     if (magnitude > 0 && difference / magnitude > item->max_rel) item->max_rel = difference / magnitude;
-    if (same_dtype && ulps > (uint64_t)item->max_ulp)
-        item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
+    if (same_dtype && ulps > (uint64_t)item->max_ulp) item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
     note_worst(item, tally, difference, i, va, vb);
     bool near = isfinite(difference) && difference <= tally->slack + o->rtol * magnitude; /* inf <= inf is no */
     if (!near && !(same_dtype && ulps <= (uint64_t)o->ulp)) item->mismatches++;
@@ -267,9 +266,18 @@ static int by_severity(const void *left, const void *right) {
 static fdm_comparison_item *add_item(fdm_comparison *result, const char *name) {
     fdm_comparison_item *item = &result->items[result->count];
     const fdm_compare_error none = {NAN, NAN};
-    *item = (fdm_comparison_item){.scale = NAN, .max_abs = NAN, .max_rel = NAN, .rms = NAN, .max_ulp = -1,
-                                  .worst = -1, .worst_a = NAN, .worst_b = NAN, .error_a = none, .error_b = none,
-                                  .rms_ratio = NAN, .max_ratio = NAN};
+    *item = (fdm_comparison_item){.scale = NAN,
+                                  .max_abs = NAN,
+                                  .max_rel = NAN,
+                                  .rms = NAN,
+                                  .max_ulp = -1,
+                                  .worst = -1,
+                                  .worst_a = NAN,
+                                  .worst_b = NAN,
+                                  .error_a = none,
+                                  .error_b = none,
+                                  .rms_ratio = NAN,
+                                  .max_ratio = NAN};
     item->name = fdm_strdup(name);
     if (!item->name) return NULL;
     result->count++;
