@@ -9,12 +9,19 @@
 #include "simd/conv.h"
 #include "simd/v16.h"
 
-/* Full unrolling keeps accumulator arrays in registers; gcc and clang spell it differently. */
+/* Full unrolling keeps accumulator arrays in registers; gcc and clang spell it differently.  The loop over a
+ * segment's inputs is unrolled by 4 only: in full, clang 14 hoists the broadcasts and spills the accumulators. */
 #if defined(__clang__)
 #define FDM_UNROLL _Pragma("unroll")
+#define FDM_UNROLL_4 _Pragma("unroll 4")
 #else
 #define FDM_UNROLL _Pragma("GCC unroll 16")
+#define FDM_UNROLL_4 _Pragma("GCC unroll 4")
 #endif
+
+/* Bounds are literals, because clang gives up on arrays indexed by loops whose bounds become known by inlining. */
+#define FDM_EACH_PIXEL(p) FDM_UNROLL for (int p = 0; p < FDM_CONV_TILE; p++)
+#define FDM_EACH_VECTOR(v) FDM_UNROLL for (int v = 0; v < FDM_CONV_VECTORS; v++) if (v < V)
 
 /* Makes the compiler forget how a pointer was computed, so that it keeps the tile's pointers in registers and
  * reaches the 16 inputs of a segment with constant displacements, instead of hoisting 16 x 8 sums into memory. */
@@ -44,36 +51,33 @@ static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int f
     }
 }
 
+#if !defined(FDM_CONV_OWN_ACCUMULATE)
 /* acc = the chains of FDM_CONV_TILE pixels and V vectors. */
 V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_chain *c,
                             const ptrdiff_t *x_pixel, const int V) {
     const float *w = c->weight;
-    FDM_UNROLL
-    for (int p = 0; p < FDM_CONV_TILE; p++) {
-        FDM_UNROLL
-        for (int v = 0; v < V; v++) acc[p][v] = v16_zero();
+    FDM_EACH_PIXEL(p) {
+        FDM_EACH_VECTOR(v) acc[p][v] = v16_zero();
     }
     for (int s = 0; s < c->segments; s++) {
         const float *x[FDM_CONV_TILE];
-        FDM_UNROLL
-        for (int p = 0; p < FDM_CONV_TILE; p++) {
+        FDM_EACH_PIXEL(p) {
             x[p] = c->x + c->x_segment[s] + x_pixel[p];
             FDM_OPAQUE(x[p]);
         }
-        FDM_UNROLL
+        FDM_UNROLL_4
         for (int i = 0; i < CONV_L; i++, w += V * CONV_L) {
             v16 weight[FDM_CONV_VECTORS];
-            FDM_UNROLL
-            for (int v = 0; v < V; v++) weight[v] = v16_load(w + v * CONV_L);
-            FDM_UNROLL
-            for (int p = 0; p < FDM_CONV_TILE; p++) {
+            FDM_EACH_VECTOR(v) weight[v] = v16_load(w + v * CONV_L);
+            FDM_EACH_PIXEL(p) {
                 const v16 input = v16_set1(x[p][i]);
-                FDM_UNROLL
-                for (int v = 0; v < V; v++) acc[p][v] = v16_fma(weight[v], input, acc[p][v]);
+                FDM_EACH_VECTOR(v) acc[p][v] = v16_fma(weight[v], input, acc[p][v]);
             }
         }
     }
 }
+
+#endif
 
 /* One tile: pixels first .. first+count-1.  x_pixel and sum_pixel have FDM_CONV_TILE entries; in a short tile the
  * last pixel is repeated.  All running sums are read before any is written, so the repeats store the same value
@@ -83,28 +87,22 @@ V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, 
     v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS];
     conv_accumulate(acc, c, x_pixel, V);
     if (!c->first) {
-        FDM_UNROLL
-        for (int p = 0; p < FDM_CONV_TILE; p++) {
-            FDM_UNROLL
-            for (int v = 0; v < V; v++) {
+        FDM_EACH_PIXEL(p) {
+            FDM_EACH_VECTOR(v) {
                 acc[p][v] = v16_add(v16_load(c->sum + sum_pixel[p] + v * c->sum_vector), acc[p][v]);
             }
         }
     }
     if (c->finish) {
         _Alignas(64) float sums[FDM_CONV_TILE * FDM_CONV_VECTORS * CONV_L];
-        FDM_UNROLL
-        for (int p = 0; p < FDM_CONV_TILE; p++) {
-            FDM_UNROLL
-            for (int v = 0; v < V; v++) v16_store(sums + (p * V + v) * CONV_L, acc[p][v]);
+        FDM_EACH_PIXEL(p) {
+            FDM_EACH_VECTOR(v) v16_store(sums + (p * V + v) * CONV_L, acc[p][v]);
         }
         conv_finish(c, sums, first, count);
         return;
     }
-    FDM_UNROLL
-    for (int p = 0; p < FDM_CONV_TILE; p++) {
-        FDM_UNROLL
-        for (int v = 0; v < V; v++) v16_store(c->sum + sum_pixel[p] + v * c->sum_vector, acc[p][v]);
+    FDM_EACH_PIXEL(p) {
+        FDM_EACH_VECTOR(v) v16_store(c->sum + sum_pixel[p] + v * c->sum_vector, acc[p][v]);
     }
 }
 

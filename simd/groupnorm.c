@@ -1,7 +1,8 @@
 /* groupnorm.c - the passes of group normalisation over one plane of 16 channels, one channel per lane.
  *
  * Sums are made to be as good as f64 ones at f32 speed: four partial sums over at most CHUNK pixels, whose total is
- * added with TwoSum, so that only the few additions inside a chunk leave an error.  The order depends on h and w only.
+ * added with TwoSum, so that only the few additions inside a chunk leave an error.  The order depends on h and w
+ * only.
  */
 #include "simd/kernel_table.h"
 #include "simd/vmath.h"
@@ -49,15 +50,20 @@ V16_FN void plane_sum(struct fdm_gn_sum *s, struct fdm_const_plane x, int square
     for (int y = 0; y < h; y++) {
         const float *row = x.p + y * x.row;
         for (int i = 0; i < w; i += CHUNK)
-            total = two_sum(total, chunk_sum(row + 16 * (ptrdiff_t)i, w - i < CHUNK ? w - i : CHUNK, shift, square));
+            total =
+                two_sum(total, chunk_sum(row + 16 * (ptrdiff_t)i, w - i < CHUNK ? w - i : CHUNK, shift, square));
     }
     v16_storeu(s->hi, total.hi);
     v16_storeu(s->lo, total.lo);
 }
 
-void FDM_KERNEL(gn_sum)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) { plane_sum(s, x, 0, h, w); }
+void FDM_KERNEL(gn_sum)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) {
+    plane_sum(s, x, 0, h, w);
+}
 
-void FDM_KERNEL(gn_sumsq)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) { plane_sum(s, x, 1, h, w); }
+void FDM_KERNEL(gn_sumsq)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) {
+    plane_sum(s, x, 1, h, w);
+}
 
 /* One loop for each of the four combinations; `silu` and `with_raw` are constants where it is inlined. */
 V16_FN void apply_rows(const struct fdm_gn_apply *a, int h, int w, int silu, int with_raw) {

@@ -2,8 +2,12 @@
 #include "simd/kernel_table.h"
 #include "simd/v16.h"
 
-static int max_int(int a, int b) { return a > b ? a : b; }
-static int min_int(int a, int b) { return a < b ? a : b; }
+static int max_int(int a, int b) {
+    return a > b ? a : b;
+}
+static int min_int(int a, int b) {
+    return a < b ? a : b;
+}
 
 /* The chain of output pixel x: taps j = first, first + step, ... < end of every row. */
 V16_FN v16 pixel_sum(const struct fdm_resample_row *r, int x) {

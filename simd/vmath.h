@@ -13,8 +13,9 @@
  *   tanh      @TANH@      2.0        +-0 -> +-0, +-inf -> +-1
  *   silu      @SILU@      3.5        +-0 -> +-0, -inf -> -0 (the limit), +inf -> +inf
  *
- * Polynomials: least maximum error, fitted for this file (Lawson's iteration on Chebyshev nodes), coefficients rounded
- * to f32 one after the other, the rest refitted.  Their own error is below 0.1 ULP (log, tanh) or 0.07 (others).
+ * Polynomials: least maximum error, fitted for this file (Lawson's iteration on Chebyshev nodes), coefficients
+ * rounded to f32 one after the other, the rest refitted.  Their own error is below 0.1 ULP (log, tanh) or 0.07
+ * (others).
  */
 #ifndef FDM_SIMD_VMATH_H
 #define FDM_SIMD_VMATH_H
@@ -88,13 +89,13 @@ V16_FN v16 v16_log(v16 x) {
     return v16_select(v16_eq(x, zero), v16_neg(infinity), y);
 }
 
-/* --- sin, cos: |x| = q pi/2 + r + r_low, |r| <= pi/4 ------------------------------------------------------------- */
+/* --- sin, cos: |x| = q pi/2 + r + r_low, |r| <= pi/4 ------------------------------------------------------- */
 
 /* Largest argument of the reduction in f32; beyond it r comes from v16_reduce_huge. */
 #define V16_TRIG_SMALL 131072.0f
 
-/* |x| 2/pi in integers: |x| = m 2^e with a 24-bit m, times the 96 bits of 2/pi that matter modulo 4 (Payne and Hanek).
- * Returns r + r_low, and q modulo 4 in *quadrant.  x > V16_TRIG_SMALL and finite, so e >= -6. */
+/* |x| 2/pi in integers: |x| = m 2^e with a 24-bit m, times the 96 bits of 2/pi that matter modulo 4 (Payne and
+ * Hanek). Returns r + r_low, and q modulo 4 in *quadrant.  x > V16_TRIG_SMALL and finite, so e >= -6. */
 static inline double v16_reduce_huge(int32_t *quadrant, float x) {
     /* binary digits of 2/pi after the point, 32 a word, after one word of zeros */
     static const uint32_t two_over_pi[] = {0x00000000, 0xa2f9836e, 0x4e441529, 0xfc2757d1,
@@ -188,8 +189,12 @@ V16_FN struct v16_sincos v16_sincos(v16 x) {
                                v16i_as_float(v16i_xor(v16_as_int(cos), cos_sign))};
 }
 
-V16_FN v16 v16_sin(v16 x) { return v16_sincos(x).sin; }
-V16_FN v16 v16_cos(v16 x) { return v16_sincos(x).cos; }
+V16_FN v16 v16_sin(v16 x) {
+    return v16_sincos(x).sin;
+}
+V16_FN v16 v16_cos(v16 x) {
+    return v16_sincos(x).cos;
+}
 
 /* --- sigmoid, silu, tanh: through e = exp of a negative number, so that nothing overflows ------------------- */
 

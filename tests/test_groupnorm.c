@@ -1,5 +1,5 @@
-/* test_groupnorm.c - group normalisation of the f32 backends against f64 loops, exact inputs, and bit for bit between
- * instruction sets, thread counts and batches.  (Goldens: test_layers.c.) */
+/* test_groupnorm.c - group normalisation of the f32 backends against f64 loops, exact inputs, and bit for bit
+ * between instruction sets, thread counts and batches.  (Goldens: test_layers.c.) */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -64,7 +64,8 @@ static float element(enum data data, uint64_t *state, int index) {
 
 static struct operands draw_operands(const struct gn_case *t, uint64_t *state) {
     const enum fill fill = t->data == PLUS_MINUS ? FILL_EXACT : FILL_RANDOM;
-    struct operands o = {f32_map_filled(state, SAMPLES, t->c, t->h, t->w, 1, FILL_EXACT), {SAMPLES, t->c, NULL}, 0, 0};
+    struct operands o = {
+        f32_map_filled(state, SAMPLES, t->c, t->h, t->w, 1, FILL_EXACT), {SAMPLES, t->c, NULL}, 0, 0};
     for (int i = 0; i < SAMPLES * t->c * t->h * t->w; i++) {
         const int pixel = i % (t->h * t->w), c = i / (t->h * t->w) % t->c;
         *f32_at(&o.in, i / (t->c * t->h * t->w), c, pixel / t->w, pixel % t->w) = element(t->data, state, pixel);
@@ -81,7 +82,9 @@ static void free_operands(struct operands *o) {
 }
 
 /* Exactness needs eps = 0: then +-4 has deviation 4. */
-static double eps_of(const struct gn_case *t) { return t->data == PLUS_MINUS ? 0.0 : 1e-6; }
+static double eps_of(const struct gn_case *t) {
+    return t->data == PLUS_MINUS ? 0.0 : 1e-6;
+}
 
 struct results {
     struct fdm_map out, raw; /* halos of 1 and 2 */
@@ -101,8 +104,12 @@ static struct results run(const struct gn_case *t, const struct operands *o, con
     void *packed = fdm_malloc_aligned(fdm_f32_groupnorm_packed_bytes(t->c));
     ck_assert_ptr_nonnull(packed);
     fdm_f32_groupnorm_pack(&exec, packed, o->weight, o->bias, t->c);
-    const struct fdm_groupnorm_args args = {.groups = t->groups, .eps = eps_of(t), .param = packed, .silu = t->silu,
-                                            .add = t->add ? &add : NULL, .raw = t->raw ? &r.raw : NULL};
+    const struct fdm_groupnorm_args args = {.groups = t->groups,
+                                            .eps = eps_of(t),
+                                            .param = packed,
+                                            .silu = t->silu,
+                                            .add = t->add ? &add : NULL,
+                                            .raw = t->raw ? &r.raw : NULL};
     fdm_f32_groupnorm(&exec, &r.out, in, &args);
     fdm_free_aligned(packed);
     f32_check_zeros(&r.out, "out");
@@ -110,7 +117,7 @@ static struct results run(const struct gn_case *t, const struct operands *o, con
     return r;
 }
 
-/* ---- truth ------------------------------------------------------------------------------------------------------ */
+/* ---- truth ------------------------------------------------------------------------------------------------ */
 
 struct group_truth {
     double mean, scale; /* 1/sqrt(var + eps) */
@@ -140,12 +147,12 @@ static struct group_truth find_truth(const struct gn_case *t, const struct opera
     return g;
 }
 
-/* Compares one element, before and after SiLU; returns the error over its bound.  In units of u = 2^-24: x + shift and
- * scale are rounded once (2 |y|), the variance is off by at most the 18 additions in a chunk and the squares (20, so 10
- * in its root), the mean by 18 times what was added up; offset and the FMA are rounded once.  SiLU has slope <= 1.1 and
- * is off by 3.5 ULP <= 7 u of itself. */
-static double check_element(const struct gn_case *t, const struct operands *o, const struct results *r, int n, int c,
-                            int pixel) {
+/* Compares one element, before and after SiLU; returns the error over its bound.  In units of u = 2^-24: x + shift
+ * and scale are rounded once (2 |y|), the variance is off by at most the 18 additions in a chunk and the squares
+ * (20, so 10 in its root), the mean by 18 times what was added up; offset and the FMA are rounded once.  SiLU has
+ * slope <= 1.1 and is off by 3.5 ULP <= 7 u of itself. */
+static double check_element(const struct gn_case *t, const struct operands *o, const struct results *r, int n,
+                            int c, int pixel) {
     const struct group_truth g = find_truth(t, o, n, c / (t->c / t->groups));
     const double weight = (double)o->weight[c], bias = (double)o->bias[c];
     const double y = (value_at(t, o, n, c, pixel) - g.mean) * g.scale * weight, want = y + bias;
@@ -171,8 +178,8 @@ static void check_accuracy(const struct gn_case *t, const struct operands *o, co
                 if (!(error <= worst)) worst = error;
                 if (!(error <= 1)) ck_abort_msg("n %d c %d pixel %d: error %.3g of its bound", n, c, pixel, error);
             }
-    printf("groupnorm c %3d groups %2d %2dx%-3d%s%s%s: worst error %.3f of its bound\n", t->c, t->groups, t->h, t->w,
-           t->add ? " add" : "", t->silu ? " silu" : "", t->data == LARGE_MEAN ? " large mean" : "", worst);
+    printf("groupnorm c %3d groups %2d %2dx%-3d%s%s%s: worst error %.3f of its bound\n", t->c, t->groups, t->h,
+           t->w, t->add ? " add" : "", t->silu ? " silu" : "", t->data == LARGE_MEAN ? " large mean" : "", worst);
 }
 
 /* Exact by construction: +-4 normalises to +-1, a constant to 0. */
@@ -182,13 +189,16 @@ static void check_exact(const struct gn_case *t, const struct operands *o, const
         const float x = *f32_at(&o->in, n, c, pixel / t->w, pixel % t->w);
         const float want = t->data == CONSTANT ? o->bias[c] : x / 4 * o->weight[c] + o->bias[c];
         const float got = *f32_at(&r->out, n, c, pixel / t->w, pixel % t->w);
-        if (!(got == want)) ck_abort_msg("n %d c %d pixel %d: %a, not exactly %a", n, c, pixel, (double)got, (double)want);
+        if (!(got == want))
+            ck_abort_msg("n %d c %d pixel %d: %a, not exactly %a", n, c, pixel, (double)got, (double)want);
     }
 }
 
-static void check_same(const struct gn_case *t, const struct results *a, const struct results *b, const char *what) {
+static void check_same(const struct gn_case *t, const struct results *a, const struct results *b,
+                       const char *what) {
     ck_assert_msg(memcmp(a->out.data, b->out.data, f32_map_bytes(&a->out)) == 0, "%s: out differs", what);
-    if (t->raw) ck_assert_msg(memcmp(a->raw.data, b->raw.data, f32_map_bytes(&a->raw)) == 0, "%s: raw differs", what);
+    if (t->raw)
+        ck_assert_msg(memcmp(a->raw.data, b->raw.data, f32_map_bytes(&a->raw)) == 0, "%s: raw differs", what);
 }
 
 /* Sample n run alone gives the bits that it has in the batch. */

@@ -1,5 +1,5 @@
-/* test_resample.c - resampling by 2 of the f32 backends against its definition in backend.h in f64 loops, exact inputs,
- * and bit for bit between instruction sets, thread counts and batches.  (Goldens: test_layers.c.) */
+/* test_resample.c - resampling by 2 of the f32 backends against its definition in backend.h in f64 loops, exact
+ * inputs, and bit for bit between instruction sets, thread counts and batches.  (Goldens: test_layers.c.) */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -38,7 +38,8 @@ static bool draw_sizes(struct rs_case *t, uint64_t *state) {
 
 static struct rs_case draw_case(uint64_t *state, enum fill fill) {
     struct rs_case t = {0};
-    while (!draw_sizes(&t, state)) {}
+    while (!draw_sizes(&t, state)) {
+    }
     t.has_bias = f32_below(state, 2), t.has_residual = f32_below(state, 2), t.has_raw = f32_below(state, 2);
     t.scale = f32_below(state, 2) ? 1 : fill == FILL_EXACT ? 0.5f : (float)sqrt(0.5);
     t.in = f32_map_filled(state, t.n, t.c, t.in_h, t.in_w, f32_below(state, 3), fill);
@@ -67,7 +68,11 @@ static struct results run(const struct rs_case *t, const struct fdm_map *in, con
     const struct fdm_exec exec = f32_exec(isa, threads);
     struct results r = {f32_map(in->n, t->c, t->out_h, t->out_w, 1), f32_map(in->n, t->c, t->out_h, t->out_w, 0)};
     const struct fdm_resample_args args = {
-        .up = t->up, .pad = t->pad, .len = t->len, .filter = t->filter, .bias = t->has_bias ? t->bias : NULL,
+        .up = t->up,
+        .pad = t->pad,
+        .len = t->len,
+        .filter = t->filter,
+        .bias = t->has_bias ? t->bias : NULL,
         .epilogue = {t->has_residual ? residual : NULL, (double)t->scale, t->has_raw ? &r.raw : NULL}};
     fdm_f32_resample(&exec, &r.out, in, &args);
     f32_check_zeros(&r.out, "out");
@@ -116,14 +121,15 @@ static double check_all(const struct rs_case *t, const struct results *r, enum f
         const int x = i % t->out_w, y = i / t->out_w % t->out_h, p = i / t->out_w / t->out_h;
         const double error = check_element(t, r, p / t->c, p % t->c, y, x);
         if (!(error <= limit))
-            ck_abort_msg("%s len %d pad %d %dx%d: n %d c %d y %d x %d: error %.3g of its bound", t->up ? "up" : "down",
-                         t->len, t->pad, t->in_h, t->in_w, p / t->c, p % t->c, y, x, error);
+            ck_abort_msg("%s len %d pad %d %dx%d: n %d c %d y %d x %d: error %.3g of its bound",
+                         t->up ? "up" : "down", t->len, t->pad, t->in_h, t->in_w, p / t->c, p % t->c, y, x, error);
         worst = fmax(worst, error);
     }
     return worst;
 }
 
-static void check_same(const struct rs_case *t, const struct results *a, const struct results *b, const char *what) {
+static void check_same(const struct rs_case *t, const struct results *a, const struct results *b,
+                       const char *what) {
     ck_assert_msg(memcmp(a->out.data, b->out.data, f32_map_bytes(&a->out)) == 0, "%s: out differs", what);
     if (t->has_raw) ck_assert_msg(memcmp(a->raw.data, b->raw.data, f32_map_bytes(&a->raw)) == 0, "%s: raw", what);
 }
@@ -159,11 +165,15 @@ static void check_cases(enum fill fill, uint64_t seed, int count) {
            worst);
 }
 
-START_TEST(random_cases) { check_cases(FILL_RANDOM, 1, 100); }
+START_TEST(random_cases) {
+    check_cases(FILL_RANDOM, 1, 100);
+}
 END_TEST
 
 /* Small integers: every sum is exact, so the error must be 0. */
-START_TEST(exact_cases) { check_cases(FILL_EXACT, 2, 100); }
+START_TEST(exact_cases) {
+    check_cases(FILL_EXACT, 2, 100);
+}
 END_TEST
 
 int main(void) {

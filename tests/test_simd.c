@@ -13,9 +13,9 @@
 #include "simd/kernel_table.h"
 
 /* ck_assert_msg notes each pass in a file, which takes minutes in the loops below. */
-#define EXPECT(condition, ...)                       \
-    do {                                             \
-        if (!(condition)) ck_abort_msg(__VA_ARGS__); \
+#define EXPECT(condition, ...)                                                                                     \
+    do {                                                                                                           \
+        if (!(condition)) ck_abort_msg(__VA_ARGS__);                                                               \
     } while (0)
 
 enum { MAX_TAIL = 70 }; /* lengths 0 .. 70: every tail after 0 to 4 full vectors */
@@ -87,8 +87,8 @@ END_TEST
 
 /* ---- fma ---------------------------------------------------------------------------------------------------- */
 
-/* Operands for a*b + c that a wrong emulation gets wrong: any bits, c near -a*b, sums half-way between two floats but
- * for a distant last bit, results around the smallest subnormals. */
+/* Operands for a*b + c that a wrong emulation gets wrong: any bits, c near -a*b, sums half-way between two floats
+ * but for a distant last bit, results around the smallest subnormals. */
 static void draw_fma(float *a, float *b, float *c, uint64_t *state) {
     const uint64_t r = f32_next(state), s = f32_next(state);
     *a = float_of((uint32_t)r), *b = float_of((uint32_t)(r >> 32)), *c = float_of((uint32_t)s);
@@ -128,16 +128,20 @@ START_TEST(fma_is_rounded_once) {
             fdm_kernels_for(list[k])->vfma(y, a, b, c, N);
             for (int i = 0; i < N; i++)
                 EXPECT(same(y[i], fmaf(a[i], b[i], c[i])), "%s: fma(%a, %a, %a) = %a, not %a",
-                              fdm_isa_name(list[k]), (double)a[i], (double)b[i], (double)c[i], (double)y[i],
-                              (double)fmaf(a[i], b[i], c[i]));
+                       fdm_isa_name(list[k]), (double)a[i], (double)b[i], (double)c[i], (double)y[i],
+                       (double)fmaf(a[i], b[i], c[i]));
         }
     }
 }
 END_TEST
 
 START_TEST(fma_special_values) {
-    static const float v[] = {0.0f, -0.0f, 1.0f, -1.0f, 0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep127f,
-                              -0x1.fffffep127f, INFINITY, -INFINITY, NAN, 0x1.fffffep-127f, 0x1.000002p0f};
+    /* clang-format off */
+    static const float v[] = {
+        0.0f, -0.0f, 1.0f, -1.0f, 0x1p-149f, -0x1p-149f, 0x1p-126f, 0x1.fffffep127f, -0x1.fffffep127f, INFINITY,
+        -INFINITY, NAN, 0x1.fffffep-127f, 0x1.000002p0f,
+    };
+    /* clang-format on */
     enum fdm_isa list[FDM_ISA_COUNT];
     const int count = f32_isas(list), n = (int)FDM_ARRAY_LEN(v);
     for (int k = 0; k < count; k++)
@@ -146,12 +150,12 @@ START_TEST(fma_special_values) {
             float y;
             fdm_kernels_for(list[k])->vfma(&y, &a, &b, &c, 1);
             EXPECT(same(y, fmaf(a, b, c)), "%s: fma(%a, %a, %a) = %a, not %a", fdm_isa_name(list[k]), (double)a,
-                          (double)b, (double)c, (double)y, (double)fmaf(a, b, c));
+                   (double)b, (double)c, (double)y, (double)fmaf(a, b, c));
         }
 }
 END_TEST
 
-/* ---- array kernels: tails, alignment, page edges --------------------------------------------------------------- */
+/* ---- array kernels: tails, alignment, page edges ---------------------------------------------------------- */
 
 struct array_case {
     const char *name;
@@ -159,18 +163,19 @@ struct array_case {
     float (*expect)(const struct fdm_kernels *k, float a, float b, float c); /* element by element */
 };
 
-#define UNARY(f)                                                                                                    \
-    static void run_##f(const struct fdm_kernels *k, float *y, const float *a, const float *b, const float *c,      \
-                        size_t n) {                                                                                 \
-        (void)b, (void)c;                                                                                           \
-        k->f(y, a, n);                                                                                              \
-    }                                                                                                               \
-    static float expect_##f(const struct fdm_kernels *k, float a, float b, float c) { /* itself, in a full vector */ \
-        float x[16], y[16];                                                                                         \
-        (void)b, (void)c;                                                                                           \
-        for (int i = 0; i < 16; i++) x[i] = a;                                                                      \
-        k->f(y, x, 16);                                                                                             \
-        return y[7];                                                                                                \
+#define UNARY(f)                                                                                                   \
+    static void run_##f(const struct fdm_kernels *k, float *y, const float *a, const float *b, const float *c,     \
+                        size_t n) {                                                                                \
+        (void)b, (void)c;                                                                                          \
+        k->f(y, a, n);                                                                                             \
+    }                                                                                                              \
+    static float expect_##f(const struct fdm_kernels *k, float a, float b,                                         \
+                            float c) { /* itself, in a full vector */                                              \
+        float x[16], y[16];                                                                                        \
+        (void)b, (void)c;                                                                                          \
+        for (int i = 0; i < 16; i++) x[i] = a;                                                                     \
+        k->f(y, x, 16);                                                                                            \
+        return y[7];                                                                                               \
     }
 UNARY(vexp)
 UNARY(vlog)
@@ -180,15 +185,15 @@ UNARY(vsigmoid)
 UNARY(vtanh)
 UNARY(vsilu)
 
-#define ARITHMETIC(f, call, formula)                                                                           \
-    static void run_##f(const struct fdm_kernels *k, float *y, const float *a, const float *b, const float *c, \
-                        size_t n) {                                                                            \
-        (void)b, (void)c;                                                                                      \
-        k->call;                                                                                               \
-    }                                                                                                          \
-    static float expect_##f(const struct fdm_kernels *k, float a, float b, float c) {                          \
-        (void)k, (void)b, (void)c;                                                                             \
-        return formula;                                                                                        \
+#define ARITHMETIC(f, call, formula)                                                                               \
+    static void run_##f(const struct fdm_kernels *k, float *y, const float *a, const float *b, const float *c,     \
+                        size_t n) {                                                                                \
+        (void)b, (void)c;                                                                                          \
+        k->call;                                                                                                   \
+    }                                                                                                              \
+    static float expect_##f(const struct fdm_kernels *k, float a, float b, float c) {                              \
+        (void)k, (void)b, (void)c;                                                                                 \
+        return formula;                                                                                            \
     }
 ARITHMETIC(vfma, vfma(y, a, b, c, n), fmaf(a, b, c))
 ARITHMETIC(vdiv, vdiv(y, a, b, n), a / b)
@@ -197,9 +202,10 @@ ARITHMETIC(scale, scale(y, a, 0.7f, n), a * 0.7f)
 ARITHMETIC(add_scale, add_scale(y, a, b, 0.7f, n), (a + b) * 0.7f)
 
 static const struct array_case array_cases[] = {
-#define CASE(f) {#f, run_##f, expect_##f}
-    CASE(vexp), CASE(vlog), CASE(vsin),  CASE(vcos),  CASE(vsigmoid),  CASE(vtanh),
-    CASE(vsilu), CASE(vfma), CASE(vdiv), CASE(vsqrt), CASE(scale), CASE(add_scale),
+#define CASE(f)                                                                                                    \
+    { #f, run_##f, expect_##f }
+    CASE(vexp),  CASE(vlog), CASE(vsin), CASE(vcos),  CASE(vsigmoid), CASE(vtanh),
+    CASE(vsilu), CASE(vfma), CASE(vdiv), CASE(vsqrt), CASE(scale),    CASE(add_scale),
 };
 
 /* y and x[3] are placed; x is filled here. */
@@ -213,7 +219,7 @@ static void check_array(const struct array_case *c, const struct fdm_kernels *k,
     for (size_t i = 0; i < n; i++) {
         const float want = c->expect(k, x[0].p[i], x[1].p[i], x[2].p[i]);
         EXPECT(same(y->p[i], want), "%s %s: n = %zu, element %zu: %a, not %a", k->isa_name, c->name, n, i,
-                      (double)y->p[i], (double)want);
+               (double)y->p[i], (double)want);
     }
     c->run(k, x[0].p, x[0].p, x[1].p, x[2].p, n); /* in place */
     for (size_t i = 0; i < n; i++) EXPECT(same(y->p[i], x[0].p[i]), "%s %s in place", k->isa_name, c->name);
@@ -238,7 +244,7 @@ START_TEST(array_kernels) {
 }
 END_TEST
 
-/* ---- sums and maxima -------------------------------------------------------------------------------------------- */
+/* ---- sums and maxima -------------------------------------------------------------------------------------- */
 
 /* The order that v16.h promises, in plain C. */
 static float tree_sum(const float *x, size_t n) {
@@ -271,7 +277,7 @@ START_TEST(sum_and_max) {
 }
 END_TEST
 
-/* ---- softmax ---------------------------------------------------------------------------------------------------- */
+/* ---- softmax ---------------------------------------------------------------------------------------------- */
 
 /* Error of one element against f64: x - max and exp 1 + 1 ULP more, the sum of up to 300 positive terms in 16 lanes
  * (19 + 4 additions, half a unit each, worst), the division: below (2 + 12 + 1) units of 2^-24, plus what
@@ -339,7 +345,7 @@ START_TEST(softmax_exact_and_special) {
 }
 END_TEST
 
-/* ---- the rest --------------------------------------------------------------------------------------------------- */
+/* ---- the rest --------------------------------------------------------------------------------------------- */
 
 /* Angles are rounded products, then vcos and vsin to the bit; up to the 1e5 rad of a noise embedding and beyond. */
 START_TEST(cosines_and_sines) {

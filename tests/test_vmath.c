@@ -15,9 +15,13 @@
 #include "base/base.h"
 #include "simd/kernel_table.h"
 
-static double sigmoid_f64(double x) { return 1.0 / (1.0 + exp(-x)); }
+static double sigmoid_f64(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
 /* The limit at -inf, where the formula gives NaN. */
-static double silu_f64(double x) { return x == -INFINITY ? -0.0 : x / (1.0 + exp(-x)); }
+static double silu_f64(double x) {
+    return x == -INFINITY ? -0.0 : x / (1.0 + exp(-x));
+}
 
 struct function {
     const char *name;
@@ -93,7 +97,9 @@ static void merge_worst(struct worst *into, const struct worst *w) {
 enum { BLOCK = 4096 };
 
 /* Bits equal, or both NaN: the payload of a NaN is not promised (v16.h). */
-static bool same(float a, float b) { return bits_of(a) == bits_of(b) || (isnan(a) && isnan(b)); }
+static bool same(float a, float b) {
+    return bits_of(a) == bits_of(b) || (isnan(a) && isnan(b));
+}
 
 static void check_block(struct worst *w, const struct function *f, const float *x, int n) {
     float best[BLOCK], other[BLOCK];
@@ -134,18 +140,21 @@ static struct worst sweep(const struct function *f, uint64_t stride) {
 /* Up to 32 floats on both sides of each value where a formula changes, a result leaves the normal range, or the
  * relative error is delicate; both signs. */
 static struct worst special_neighbourhoods(const struct function *f) {
-    static const double centres[] = {0.0, 0x1p-149, 0x1p-126, 0x1p-24, 0x1p-12, 0.5, 0.625, 0.6931471805599453, 1.0,
-                                     0.7071067811865476, 1.4142135623730951, 9.01, 17.3, 44.36, 86.64, 87.33654475,
-                                     88.02969193, 88.37626, 88.72283905, 89.0, 103.27893, 103.972084, 104.0, 110.0,
-                                     127.0, 131072.0, 131073.0, 0x1p22, 0x1p23, 0x1p24, 0x1p31, 0x1p63, 0x1p100,
-                                     0x1.fffffep127, INFINITY};
+    /* clang-format off */
+    static const double centres[] = {
+        0.0, 0x1p-149, 0x1p-126, 0x1p-24, 0x1p-12, 0.5, 0.625, 0.6931471805599453, 0.7071067811865476, 1.0,
+        1.4142135623730951, 9.01, 17.3, 44.36, 86.64, 87.33654475, 88.02969193, 88.37626, 88.72283905, 89.0, 103.27893,
+        103.972084, 104.0, 110.0, 127.0, 131072.0, 131073.0, 0x1p22, 0x1p23, 0x1p24, 0x1p31, 0x1p63, 0x1p100,
+        0x1.fffffep127, INFINITY,
+    };
+    /* clang-format on */
     struct worst worst = {0};
     float x[2 * 65];
     for (size_t c = 0; c < FDM_ARRAY_LEN(centres); c++) {
         const uint32_t centre = bits_of((float)centres[c]);
         int n = 0;
         for (uint32_t i = 0; i < 65; i++) {
-            const uint32_t bits = centre + i < 32 ? i : centre + i - 32; /* beyond infinity: NaNs of many payloads */
+            const uint32_t bits = centre + i < 32 ? i : centre + i - 32; /* beyond inf: NaNs */
             x[n++] = float_of(bits & 0x7fffffff);
             x[n++] = float_of(bits | 0x80000000);
         }
@@ -171,8 +180,8 @@ START_TEST(accuracy_and_same_bits) {
     printf("%-8s max %.4f ULP (bound %.1f) at %a; %s\n", f->name, worst.ulp, f->bound, (double)float_of(worst.at),
            all ? "all 2^32 floats" : "every 257th float");
     ck_assert_msg(worst.ulp <= f->bound, "%s: %.4f ULP at %a", f->name, worst.ulp, (double)float_of(worst.at));
-    ck_assert_msg(worst.different == 0, "%s: instruction sets differ at %ld arguments, one is %a (bits %08x)", f->name,
-                  worst.different, (double)float_of(worst.different_at), worst.different_at);
+    ck_assert_msg(worst.different == 0, "%s: instruction sets differ at %ld arguments, one is %a (bits %08x)",
+                  f->name, worst.different, (double)float_of(worst.different_at), worst.different_at);
 }
 END_TEST
 
@@ -182,16 +191,16 @@ START_TEST(special_values) {
         int function;
         float x, y;
     } cases[] = {
-        {0, 0.0f, 1.0f},      {0, -0.0f, 1.0f},     {0, INFINITY, INFINITY},    {0, -INFINITY, 0.0f},
-        {0, 89.0f, INFINITY}, {0, -110.0f, 0.0f},   {0, 1e38f, INFINITY},       {0, -1e38f, 0.0f},
-        {1, 1.0f, 0.0f},      {1, 0.0f, -INFINITY}, {1, -0.0f, -INFINITY},      {1, INFINITY, INFINITY},
-        {1, -1.0f, NAN},      {1, -INFINITY, NAN},  {2, 0.0f, 0.0f},            {2, -0.0f, -0.0f},
-        {2, INFINITY, NAN},   {2, -INFINITY, NAN},  {2, 0x1p-149f, 0x1p-149f},  {3, 0.0f, 1.0f},
-        {3, -0.0f, 1.0f},     {3, INFINITY, NAN},   {3, -INFINITY, NAN},        {4, 0.0f, 0.5f},
-        {4, INFINITY, 1.0f},  {4, -INFINITY, 0.0f}, {5, -0.0f, -0.0f},          {5, INFINITY, 1.0f},
-        {5, -INFINITY, -1.0f},{5, 0x1p-149f, 0x1p-149f}, {6, 0.0f, 0.0f},       {6, -0.0f, -0.0f},
-        {6, INFINITY, INFINITY}, {6, -INFINITY, -0.0f},  {6, -1e38f, -0.0f},    {7, -0.0f, -0.0f},
-        {7, -1.0f, NAN},      {7, INFINITY, INFINITY},
+        {0, 0.0f, 1.0f},         {0, -0.0f, 1.0f},          {0, INFINITY, INFINITY},   {0, -INFINITY, 0.0f},
+        {0, 89.0f, INFINITY},    {0, -110.0f, 0.0f},        {0, 1e38f, INFINITY},      {0, -1e38f, 0.0f},
+        {1, 1.0f, 0.0f},         {1, 0.0f, -INFINITY},      {1, -0.0f, -INFINITY},     {1, INFINITY, INFINITY},
+        {1, -1.0f, NAN},         {1, -INFINITY, NAN},       {2, 0.0f, 0.0f},           {2, -0.0f, -0.0f},
+        {2, INFINITY, NAN},      {2, -INFINITY, NAN},       {2, 0x1p-149f, 0x1p-149f}, {3, 0.0f, 1.0f},
+        {3, -0.0f, 1.0f},        {3, INFINITY, NAN},        {3, -INFINITY, NAN},       {4, 0.0f, 0.5f},
+        {4, INFINITY, 1.0f},     {4, -INFINITY, 0.0f},      {5, -0.0f, -0.0f},         {5, INFINITY, 1.0f},
+        {5, -INFINITY, -1.0f},   {5, 0x1p-149f, 0x1p-149f}, {6, 0.0f, 0.0f},           {6, -0.0f, -0.0f},
+        {6, INFINITY, INFINITY}, {6, -INFINITY, -0.0f},     {6, -1e38f, -0.0f},        {7, -0.0f, -0.0f},
+        {7, -1.0f, NAN},         {7, INFINITY, INFINITY},
     };
     for (int isa = 0; isa < FDM_ISA_COUNT; isa++) {
         if (!fdm_isa_available((enum fdm_isa)isa)) {

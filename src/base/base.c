@@ -13,7 +13,8 @@ static void make_one_line(char *s) {
     }
 }
 
-fdm_status fdm_fail(fdm_error *err, fdm_status status, const char *format, ...) {
+/* Names in parentheses: base.h makes them macros for the analyser. */
+fdm_status(fdm_fail)(fdm_error *err, fdm_status status, const char *format, ...) {
     if (err) {
         va_list args;
         err->status = status;
@@ -25,7 +26,7 @@ fdm_status fdm_fail(fdm_error *err, fdm_status status, const char *format, ...) 
     return status;
 }
 
-fdm_status fdm_fail_oom(fdm_error *err, const char *what, size_t bytes) {
+fdm_status(fdm_fail_oom)(fdm_error *err, const char *what, size_t bytes) {
     return fdm_fail(err, FDM_NO_RESOURCE, "out of memory (%s, %zu bytes)", what, bytes);
 }
 

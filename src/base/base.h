@@ -17,6 +17,11 @@ fdm_status fdm_fail(fdm_error *err, fdm_status status, const char *format, ...) 
 /* FDM_NO_RESOURCE with "out of memory (<what>, <bytes> bytes)". */
 fdm_status fdm_fail_oom(fdm_error *err, const char *what, size_t bytes);
 
+#ifdef __clang_analyzer__ /* it cannot see into base.c: tell it that the status comes back */
+#define fdm_fail(err, status, ...) ((void)fdm_fail(err, status, __VA_ARGS__), (status))
+#define fdm_fail_oom(err, what, bytes) ((void)fdm_fail_oom(err, what, bytes), FDM_NO_RESOURCE)
+#endif
+
 /* 64-byte aligned memory, released with fdm_free_aligned; NULL if there is none.  Filled with 0xA5 in
  * builds with FDM_POISON, so that reads of fresh memory show. */
 void *fdm_malloc_aligned(size_t bytes);

@@ -1,12 +1,12 @@
 /* main.c - finds the command, reads its options, runs it, turns the outcome into an exit code. */
 #include <fcntl.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/threads.h"
 #include "cli/cli.h"
 #include "fdm/version.h"
 #include "simd/kernels.h"
@@ -75,7 +75,7 @@ static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_opti
     cli->backend = common->backend;
     cli->isa = common->isa < 0 ? NULL : isa_names[common->isa];
     cli->threads = (int)common->threads;
-    if (!cli->threads) cli->threads = fdm_min_int(fdm_max_int(omp_get_max_threads(), 1), MAX_THREADS);
+    if (!cli->threads) cli->threads = fdm_min_int(fdm_max_int(fdm_max_threads(), 1), MAX_THREADS);
     return fdm_isa_choose(cli->isa, &isa, err); /* an ISA that this CPU lacks is an error of every command */
 }
 

@@ -250,7 +250,7 @@ static const struct fdm_option *find_option(const struct parser *p, const char *
 
 static fdm_status unknown_option(const struct parser *p, const char *name, size_t length) {
     const char *names[8 * FDM_MAX_OPTIONS], *nearest = NULL;
-    char word[MAX_NAME + 1];
+    char word[MAX_NAME + 1] = "";
     size_t count = 0;
     for (int g = 0; g < p->ngroups; g++)
         for (const struct fdm_option *o = p->groups[g].options; o && o->name; o++) names[count++] = o->name;
@@ -290,7 +290,7 @@ static fdm_status parse_long(struct parser *p, int argc, char **argv, int *used)
         text = argv[1];
         *used = 2;
     }
-    return store(p, group, index, text);
+    return store(p, group, index, text ? text : "");
 }
 
 /* "-q", "-qv": flags only. */

@@ -242,8 +242,8 @@ bool fdm_npy_make_header(struct fdm_text *out, const fdm_tensor *t) {
 fdm_status fdm_npy_parse(fdm_tensors *set, const void *bytes, size_t size, const char *name, const char *label,
                          fdm_error *err) {
     struct cursor c = {.bytes = bytes, .at = size, .label = label, .err = err};
-    struct fdm_npy npy;
-    size_t end;
+    struct fdm_npy npy = {0};
+    size_t end = 0;
     fdm_tensor *t;
     memset(set, 0, sizeof *set);
     if (size < FDM_NPY_PREFIX) return bad(&c, "truncated: %zu bytes are too short for a header", size);

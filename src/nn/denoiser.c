@@ -2,12 +2,12 @@
 #include "fdm/denoiser.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "base/threads.h"
 #include "fdm/safetensors.h"
 #include "nn/weights.h"
 #include "simd/kernels.h"
@@ -32,7 +32,7 @@ static fdm_status choose_backend(fdm_denoiser *d, const fdm_run_options *options
     const int threads = options ? options->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
-    d->exec.threads = threads ? threads : omp_get_max_threads();
+    d->exec.threads = threads ? threads : fdm_max_threads();
     if (strcmp(name, "reference") == 0) {
         d->backend = fdm_backend_reference();
         snprintf(d->backend_name, sizeof d->backend_name, "reference (f64)");

@@ -18,7 +18,7 @@ bool fdm_graph_reserve(struct fdm_graph *g, int capacity) {
 }
 
 void fdm_graph_free(struct fdm_graph *g) {
-    for (int i = 0; i < g->module_count; i++) {
+    for (int i = 0; g->modules && i < g->module_count; i++) {
         free(g->modules[i].filter);
         free(g->modules[i].raw_bias);
     }
@@ -87,7 +87,7 @@ struct fdm_step *fdm_graph_linear(struct fdm_graph *g, int module, int in) {
 
 int64_t fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s) {
     const struct fdm_value *v = &g->values[s->out];
-    const struct fdm_module *m = s->module >= 0 ? &g->modules[s->module] : NULL;
+    const struct fdm_module none = {0}, *m = s->module >= 0 ? &g->modules[s->module] : &none;
     const int64_t pixels = v->h ? (int64_t)v->h * v->w : 1;
     switch (s->op) {
     case FDM_OP_CONV2D: return 2 * pixels * m->out * m->in * m->k * m->k;

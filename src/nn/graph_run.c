@@ -65,7 +65,7 @@ static void run_linear(const struct run *r, const struct fdm_step *s) {
     struct fdm_vec out = vec_at(r, s->out), raw = raw_vec(r, s), residual = {0};
     if (s->in2 >= 0) residual = vec_at(r, s->in2);
     if (is_skipped(r, s)) {
-        memcpy(out.data, residual.data, vec_bytes(r, &out));
+        memcpy(out.data, residual.data, vec_bytes(r, &out)); // NOLINT(*-core.NonNullParamChecker): skipped means residual
         return;
     }
     const struct fdm_linear_args args = {

@@ -3,9 +3,11 @@
  *     v = x + add,  y = (v - mean) / sqrt(var + eps) * weight + bias        (SPEC 3 "GroupNorm")
  *
  * per element as  d = x + shift,  y = fma(d, scale, offset)  with, per channel and rounded once from f64,
- *     shift = add - mean,   scale = weight / sqrt(var + eps),   offset = bias + (what rounding shift dropped) * scale
- * so that neither the mean nor add costs accuracy.  Channel sums come from the kernel as hi + lo; the few numbers of a
- * group are then combined in f64, channel by channel: the same operations on every ISA.
+ *     shift = add - mean,   scale = weight / sqrt(var + eps),
+ *     offset = bias + (what rounding shift dropped) * scale
+ *
+ * so that neither the mean nor add costs accuracy.  Channel sums come from the kernel as hi + lo; the few numbers
+ * of a group are then combined in f64, channel by channel: the same operations on every ISA.
  *
  * A unit of work is the shortest run of channel blocks that cuts no group: lcm(channels per group, 16) channels, at
  * most 16 groups.  All its passes run in one thread, over data that stays in its cache.
@@ -50,7 +52,9 @@ static int group_of(const struct run *r, int block, int lane) {
     return ((block - r->block) * LANES + lane) / r->group_channels;
 }
 
-static int lanes_of(const struct run *r, int block) { return fdm_min_int(LANES, r->in->c - block * LANES); }
+static int lanes_of(const struct run *r, int block) {
+    return fdm_min_int(LANES, r->in->c - block * LANES);
+}
 
 static struct fdm_const_plane plane_of(const struct fdm_map *m, int n, int block) {
     return (struct fdm_const_plane){(const float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m),
@@ -58,7 +62,8 @@ static struct fdm_const_plane plane_of(const struct fdm_map *m, int n, int block
 }
 
 static struct fdm_plane plane_to(struct fdm_map *m, int n, int block) {
-    return (struct fdm_plane){(float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m), fdm_f32_row(m)};
+    return (struct fdm_plane){(float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m),
+                              fdm_f32_row(m)};
 }
 
 static double add_of(const struct run *r, int channel) {
@@ -76,7 +81,9 @@ static void block_shift(const struct run *r, float shift[LANES], float low[LANES
     }
 }
 
-static double total(const struct fdm_gn_sum *s, int lane) { return (double)s->hi[lane] + (double)s->lo[lane]; }
+static double total(const struct fdm_gn_sum *s, int lane) {
+    return (double)s->hi[lane] + (double)s->lo[lane];
+}
 
 /* Each channel is summed as differences from its first pixel: small numbers where the mean is large, and a constant
  * plane has exactly itself for a mean. */

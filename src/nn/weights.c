@@ -113,7 +113,7 @@ static size_t packed_bytes(const struct fdm_backend *b, const struct fdm_module 
 
 static bool copy_floats(float **out, const float *in, size_t count) {
     *out = malloc(count * sizeof **out);
-    if (*out) memcpy(*out, in, count * sizeof **out);
+    if (*out) memcpy(*out, in, count * sizeof **out); // NOLINT(*-core.NonNullParamChecker): only found tensors come here
     return *out != NULL;
 }
 
