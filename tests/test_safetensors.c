@@ -15,6 +15,7 @@
 #include "fdm/safetensors.h"
 #include "fdm/tensorfile.h"
 #include "io/atomic_file.h"
+#include "io/text.h"
 #include "io_util.h"
 #include "oom.h"
 
@@ -211,6 +212,38 @@ START_TEST(hostile_header) {
     unsigned char *file = make_file(&n, hostile[_i].header, hostile[_i].data_bytes);
     check_bytes_refused(file, n, hostile[_i].mention);
     free(file);
+}
+END_TEST
+
+/* Messages stay one line of valid UTF-8: line separators and terminal controls beyond ASCII, a name that is cut off
+ * within a character, whatever the alignment. */
+START_TEST(hostile_names_in_messages) {
+    static const char *const names[] = {"a\xc2\x85"
+                                        "b",
+                                        "a\xe2\x80\xa8"
+                                        "b",
+                                        "a\xe2\x80\xa9"
+                                        "b",
+                                        "a\xc2\x9b"
+                                        "31mb"};
+    for (int i = 0; i < 8; i++) {
+        char name[1200] = "", header[1300];
+        fdm_tensors set;
+        fdm_error err;
+        size_t n;
+        if (i < 4) snprintf(name, sizeof name, "%s", names[i]);
+        for (int k = 4; i >= 4 && k < i; k++) strcat(name, "x");
+        for (int k = 0; i >= 4 && k < 250; k++) strcat(name, "\xf0\x9f\x98\x80");
+        snprintf(header, sizeof header, "{\"%s\":1}", name);
+        unsigned char *file = make_file(&n, header, 0);
+        check_refused(fdm_safetensors_parse(&set, file, n, "name.st", &err), FDM_BAD_INPUT, &err,
+                      i < 4    ? "a?"
+                      : i == 4 ? NULL
+                               : "?\""); /* 100 bytes are 25 whole ones */
+        for (size_t f = 0; f < FDM_ARRAY_LEN(names); f++) ck_assert_ptr_null(strstr(err.message, names[f]));
+        ck_assert(fdm_utf8_valid(err.message));
+        free(file);
+    }
 }
 END_TEST
 
@@ -543,6 +576,7 @@ int main(void) {
     tcase_add_test(tc, all_dtypes_survive_bit_for_bit);
     tcase_add_test(tc, every_golden_is_read_and_kept);
     tcase_add_loop_test(tc, hostile_header, 0, (int)FDM_ARRAY_LEN(hostile));
+    tcase_add_test(tc, hostile_names_in_messages);
     tcase_add_test(tc, hostile_header_length);
     tcase_add_test(tc, hostile_json_shapes);
     tcase_add_test(tc, truncated_anywhere_or_longer);

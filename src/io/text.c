@@ -62,20 +62,10 @@ void fdm_text_free(struct fdm_text *t) {
     memset(t, 0, sizeof *t);
 }
 
-/* Length of the valid UTF-8 sequence at p, or 0. */
-static int utf8_sequence(const unsigned char *p) {
-    int n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-    for (int i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0; /* overlong; surrogate */
-    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* overlong; > U+10FFFF */
-    return n;
-}
-
 bool fdm_utf8_valid(const char *s) {
     const unsigned char *p = (const unsigned char *)s;
     while (*p) {
-        int n = utf8_sequence(p);
+        int n = fdm_utf8_sequence(p);
         if (n == 0) return false;
         p += n;
     }
