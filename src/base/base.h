@@ -29,6 +29,10 @@ void fdm_free_aligned(void *p);
 /* strdup that goes through malloc, NULL if out of memory. */
 char *fdm_strdup(const char *s);
 
+/* Length of the valid UTF-8 sequence (RFC 3629: not overlong, no surrogate, at most U+10FFFF) at p in
+ * NUL-terminated text; 0 if there is none. */
+int fdm_utf8_sequence(const unsigned char *p);
+
 /* *out = a*b or a+b; false (and *out untouched) on overflow. */
 bool fdm_mul_size(size_t *out, size_t a, size_t b);
 bool fdm_add_size(size_t *out, size_t a, size_t b);
