@@ -67,11 +67,14 @@ typedef struct fdm_denoise_args {
 
 /* D (N, C, R, R).  The result for a sample does not depend on the other samples, on the number of threads or on
  * the instruction set, to the bit.  Activation memory is planned per batch size and kept between calls; one
- * denoiser serves one caller at a time. */
+ * denoiser serves one caller at a time.
+ * Errors: FDM_BAD_INPUT names the first element of x, sigma or labels that is not finite in f32 (sigma: not positive);
+ * FDM_BAD_USAGE for n outside 1..65536; FDM_NO_RESOURCE; whatever trace returns. */
 FDM_API fdm_status fdm_denoise(fdm_denoiser *denoiser, double *D, const fdm_denoise_args *args, fdm_error *err);
 
 /* The network alone, F(x; c_noise): x is fed as it is (c_in applied by the caller).  noise_embedding (N, K), if
- * not NULL, replaces the output of module map_noise (to compare networks given the same embedding). */
+ * not NULL, replaces the output of module map_noise (to compare networks given the same embedding).  Values are not
+ * checked: a NaN in gives NaN out.  Errors: as fdm_denoise but for FDM_BAD_INPUT. */
 typedef struct fdm_network_args {
     int n;
     const double *x;               /* (N, C, R, R) */

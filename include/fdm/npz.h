@@ -42,6 +42,7 @@ FDM_API fdm_status fdm_npy_read(fdm_tensors *set, const char *path, fdm_error *e
 /* The same for a file in memory, which must outlive the set. */
 FDM_API fdm_status fdm_npy_parse(fdm_tensors *set, const void *bytes, size_t size, const char *name,
                                  const char *label, fdm_error *err);
+/* The file appears whole or not at all.  Errors: as fdm_npz_write. */
 FDM_API fdm_status fdm_npy_write(const fdm_tensor *tensor, const char *path, fdm_error *err);
 
 #ifdef __cplusplus
