@@ -69,7 +69,7 @@ typedef struct fdm_denoise_args {
  * the instruction set, to the bit.  Activation memory is planned per batch size and kept between calls; one
  * denoiser serves one caller at a time.
  * Errors: FDM_BAD_INPUT names the first element of x, sigma or labels that is not finite in f32 (sigma: not positive);
- * FDM_BAD_USAGE for n outside 1..65536; FDM_NO_RESOURCE; whatever trace returns. */
+ * FDM_BAD_USAGE for n outside 1..65536; FDM_NO_RESOURCE; FDM_INTERRUPTED from stop; whatever trace returns. */
 FDM_API fdm_status fdm_denoise(fdm_denoiser *denoiser, double *D, const fdm_denoise_args *args, fdm_error *err);
 
 /* The network alone, F(x; c_noise): x is fed as it is (c_in applied by the caller).  noise_embedding (N, K), if
