@@ -1,16 +1,18 @@
 /* fdm.h - everything that the library offers; the parts can be included one by one.
  *
- * Read two files and say how far apart their tensors are:
+ * D(x; sigma) of a model file (x is all zeros here, one image of 3 x 16 x 16):
  *
- *     fdm_tensors a = {0}, b = {0};
+ *     fdm_denoiser *net = NULL;
  *     fdm_error err;
- *     if (fdm_tensorfile_read(&a, "a.safetensors", &err) || fdm_tensorfile_read(&b, "b.safetensors", &err))
- *         return fprintf(stderr, "%s\n", err.message), (int)err.status;
- *     fdm_comparison result = {0};
- *     fdm_status status = fdm_compare(&result, &a, &b, NULL, &(fdm_compare_options){.rtol = 1e-5}, &err);
- *     for (size_t i = 0; i < result.count; i++)
- *         printf("%-40s max abs %g\n", result.items[i].name, result.items[i].max_abs);
- *     fdm_comparison_free(&result), fdm_tensors_free(&a), fdm_tensors_free(&b);
+ *     double x[3 * 16 * 16] = {0}, D[3 * 16 * 16], sigma = 1.5;
+ *     fdm_denoise_args args = {.n = 1, .x = x, .sigma = &sigma};
+ *     fdm_status status = fdm_denoiser_load(&net, "data/shapes16_fdm_edm.safetensors", NULL, &err);
+ *     if (status == FDM_OK) status = fdm_denoise(net, D, &args, &err);
+ *     if (status == FDM_OK) printf("D(0; %g) = %g ...\n", sigma, D[0]);
+ *     else fprintf(stderr, "%s\n", err.message);
+ *     fdm_denoiser_free(&net);
+ *
+ * sample.h has an example that samples images, safetensors.h one that reads tensors.
  */
 #ifndef FDM_H
 #define FDM_H

@@ -33,8 +33,9 @@ fdm_status fdm_isa_choose(const char *name, enum fdm_isa *isa, fdm_error *err) {
     for (int i = 0; i < FDM_ISA_COUNT; i++) {
         if (strcmp(name, isa_names[i]) != 0) continue;
         if (!fdm_isa_available((enum fdm_isa)i))
-            return fdm_fail(err, FDM_BAD_USAGE, "%s: this CPU or operating system cannot run %s; the widest it can is %s",
-                            from, name, fdm_isa_name(fdm_isa_best()));
+            return fdm_fail(err, FDM_BAD_USAGE,
+                            "%s: this CPU or operating system cannot run %s; the widest it can is %s", from, name,
+                            fdm_isa_name(fdm_isa_best()));
         *isa = (enum fdm_isa)i;
         return FDM_OK;
     }
@@ -44,9 +45,13 @@ fdm_status fdm_isa_choose(const char *name, enum fdm_isa *isa, fdm_error *err) {
 
 const struct fdm_kernels *fdm_kernels_for(enum fdm_isa isa) {
     switch (isa) {
-    case FDM_ISA_ID_PORTABLE: return &fdm_kernels_portable;
-    case FDM_ISA_ID_AVX2: return &fdm_kernels_avx2;
-    case FDM_ISA_ID_AVX512: return &fdm_kernels_avx512;
-    default: return NULL;
+    case FDM_ISA_ID_PORTABLE:
+        return &fdm_kernels_portable;
+    case FDM_ISA_ID_AVX2:
+        return &fdm_kernels_avx2;
+    case FDM_ISA_ID_AVX512:
+        return &fdm_kernels_avx512;
+    default:
+        return NULL;
     }
 }

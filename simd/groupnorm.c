@@ -1,7 +1,8 @@
 /* groupnorm.c - the passes of group normalisation over one plane of 16 channels, one channel per lane.
  *
  * Sums are made to be as good as f64 ones at f32 speed: four partial sums over at most CHUNK pixels, whose total is
- * added with TwoSum, so that only the few additions inside a chunk leave an error.  The order depends on h and w only.
+ * added with TwoSum, so that only the few additions inside a chunk leave an error.  The order depends on h and w
+ * only.
  */
 #include "simd/kernel_table.h"
 #include "simd/vmath.h"
@@ -12,6 +13,11 @@ struct sums {
     v16 hi, lo;
 };
 
+/* What is added to every pixel. */
+struct shift {
+    v16 high, low;
+};
+
 /* hi + lo += x: hi the rounded sum, lo the collected rounding errors (Knuth's TwoSum). */
 V16_FN struct sums two_sum(struct sums s, v16 x) {
     const v16 hi = v16_add(s.hi, x), t = v16_sub(hi, s.hi);
@@ -19,14 +25,13 @@ V16_FN struct sums two_sum(struct sums s, v16 x) {
     return (struct sums){hi, v16_add(s.lo, error)};
 }
 
-V16_FN v16 accumulate(v16 sum, const float *p, v16 shift, int square) {
-    if (!square) return v16_add(sum, v16_load(p));
-    const v16 d = v16_add(v16_load(p), shift);
-    return v16_fma(d, d, sum);
+V16_FN v16 accumulate(v16 sum, const float *p, struct shift shift, int square) {
+    const v16 d = v16_add(v16_add(v16_load(p), shift.high), shift.low);
+    return square ? v16_fma(d, d, sum) : v16_add(sum, d);
 }
 
-/* Sum over n <= CHUNK pixels of x, or of (x + shift)^2. */
-V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
+/* Sum over n <= CHUNK pixels of x + shift, or of its square. */
+V16_FN v16 chunk_sum(const float *p, int n, struct shift shift, int square) {
     v16 a = v16_zero(), b = v16_zero(), c = v16_zero(), d = v16_zero();
     int i = 0;
     for (; i + 4 <= n; i += 4) {
@@ -39,23 +44,25 @@ V16_FN v16 chunk_sum(const float *p, int n, v16 shift, int square) {
     return v16_add(v16_add(a, b), v16_add(c, d));
 }
 
-V16_FN void plane_sum(float *hi, float *lo, struct fdm_const_plane x, v16 shift, int square, int h, int w) {
+V16_FN void plane_sum(struct fdm_gn_sum *s, struct fdm_const_plane x, int square, int h, int w) {
+    const struct shift shift = {v16_loadu(s->shift), v16_loadu(s->shift_low)};
     struct sums total = {v16_zero(), v16_zero()};
     for (int y = 0; y < h; y++) {
         const float *row = x.p + y * x.row;
         for (int i = 0; i < w; i += CHUNK)
-            total = two_sum(total, chunk_sum(row + 16 * (ptrdiff_t)i, w - i < CHUNK ? w - i : CHUNK, shift, square));
+            total =
+                two_sum(total, chunk_sum(row + 16 * (ptrdiff_t)i, w - i < CHUNK ? w - i : CHUNK, shift, square));
     }
-    v16_storeu(hi, total.hi);
-    v16_storeu(lo, total.lo);
+    v16_storeu(s->hi, total.hi);
+    v16_storeu(s->lo, total.lo);
 }
 
-void FDM_KERNEL(gn_sum)(float hi[16], float lo[16], struct fdm_const_plane x, int h, int w) {
-    plane_sum(hi, lo, x, v16_zero(), 0, h, w);
+void FDM_KERNEL(gn_sum)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) {
+    plane_sum(s, x, 0, h, w);
 }
 
-void FDM_KERNEL(gn_sumsq)(float hi[16], float lo[16], struct fdm_const_plane x, const float shift[16], int h, int w) {
-    plane_sum(hi, lo, x, v16_loadu(shift), 1, h, w);
+void FDM_KERNEL(gn_sumsq)(struct fdm_gn_sum *s, struct fdm_const_plane x, int h, int w) {
+    plane_sum(s, x, 1, h, w);
 }
 
 /* One loop for each of the four combinations; `silu` and `with_raw` are constants where it is inlined. */

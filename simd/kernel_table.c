@@ -17,6 +17,7 @@
 #define STRING2(x) #x
 #define STRING(x) STRING2(x)
 
+/* clang-format off */
 const struct fdm_kernels THIS_TABLE = {
     .isa = THIS_ISA,
     .isa_name = STRING(V16_ISA),

@@ -1,8 +1,8 @@
 /* kernel_table.h - the kernels written over v16, one table per instruction set.
  *
- * FDM_KERNELS is the one list: table members, prototypes and tables come from it.  Pointers need no alignment unless
- * it says so; `float a[16]` is one value per lane (channel).  Outputs may be the same array as an input of the same
- * length, but may not overlap it otherwise.
+ * FDM_KERNELS is the one list: table members, prototypes and tables come from it.  Pointers need no alignment
+ * unless it says so; `float a[16]` is one value per lane (channel).  Outputs may be the same array as an input of
+ * the same length, but may not overlap it otherwise.
  */
 #ifndef FDM_SIMD_KERNEL_TABLE_H
 #define FDM_SIMD_KERNEL_TABLE_H
@@ -21,8 +21,14 @@ struct fdm_const_plane {
     ptrdiff_t row;
 };
 
-/* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p is
- * NULL.  In and out planes are h x w. */
+/* Per channel, the sum over a plane of d = (x + shift) + shift_low or of d^2: hi + lo. */
+struct fdm_gn_sum {
+    float shift[16], shift_low[16]; /* in: one f64 number in two parts */
+    float hi[16], lo[16];           /* out: the rounded sum, and the rounding errors of adding up rows */
+};
+
+/* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p
+ * is NULL.  In and out planes are h x w. */
 struct fdm_gn_apply {
     struct fdm_plane out, raw;
     struct fdm_const_plane x;
@@ -55,30 +61,28 @@ struct fdm_resample_row {
  *   cos_sin: angles c*freqs[j] rounded to f32
  *   scale: y = x * s;  add_scale: y = (a + b) * s
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
- *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
- *   gn_sum: per channel, sum over h x w pixels of x, as hi + lo (the rounding errors of adding up rows)
- *   gn_sumsq: the same of (x + shift)^2 */
-#define FDM_KERNELS(X)                                                                                         \
-    X(vexp, (float *y, const float *x, size_t n))                                                              \
-    X(vlog, (float *y, const float *x, size_t n))                                                              \
-    X(vsin, (float *y, const float *x, size_t n))                                                              \
-    X(vcos, (float *y, const float *x, size_t n))                                                              \
-    X(vsigmoid, (float *y, const float *x, size_t n))                                                          \
-    X(vtanh, (float *y, const float *x, size_t n))                                                             \
-    X(vsilu, (float *y, const float *x, size_t n))                                                             \
-    X(vfma, (float *y, const float *a, const float *b, const float *c, size_t n))                              \
-    X(vdiv, (float *y, const float *a, const float *b, size_t n))                                              \
-    X(vsqrt, (float *y, const float *a, size_t n))                                                             \
-    X(sum, (float *result, const float *x, size_t n))                                                          \
-    X(max, (float *result, const float *x, size_t n))                                                          \
-    X(cos_sin, (float *cos_out, float *sin_out, float c, const float *freqs, size_t n))                        \
-    X(scale, (float *y, const float *x, float s, size_t n))                                                    \
-    X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                \
-    X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                           \
-    X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                      \
-    X(gn_sum, (float hi[16], float lo[16], struct fdm_const_plane x, int h, int w))                            \
-    X(gn_sumsq, (float hi[16], float lo[16], struct fdm_const_plane x, const float shift[16], int h, int w))   \
-    X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                  \
+ *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum */
+#define FDM_KERNELS(X)                                                                                             \
+    X(vexp, (float *y, const float *x, size_t n))                                                                  \
+    X(vlog, (float *y, const float *x, size_t n))                                                                  \
+    X(vsin, (float *y, const float *x, size_t n))                                                                  \
+    X(vcos, (float *y, const float *x, size_t n))                                                                  \
+    X(vsigmoid, (float *y, const float *x, size_t n))                                                              \
+    X(vtanh, (float *y, const float *x, size_t n))                                                                 \
+    X(vsilu, (float *y, const float *x, size_t n))                                                                 \
+    X(vfma, (float *y, const float *a, const float *b, const float *c, size_t n))                                  \
+    X(vdiv, (float *y, const float *a, const float *b, size_t n))                                                  \
+    X(vsqrt, (float *y, const float *a, size_t n))                                                                 \
+    X(sum, (float *result, const float *x, size_t n))                                                              \
+    X(max, (float *result, const float *x, size_t n))                                                              \
+    X(cos_sin, (float *cos_out, float *sin_out, float c, const float *freqs, size_t n))                            \
+    X(scale, (float *y, const float *x, float s, size_t n))                                                        \
+    X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                    \
+    X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                               \
+    X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                          \
+    X(gn_sum, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                     \
+    X(gn_sumsq, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                   \
+    X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                      \
     X(resample_row, (const struct fdm_resample_row *r))
 
 struct fdm_kernels {
@@ -91,9 +95,9 @@ struct fdm_kernels {
 
 extern const struct fdm_kernels fdm_kernels_portable, fdm_kernels_avx2, fdm_kernels_avx512;
 
-#define FDM_KERNEL_PROTOTYPES(name, params) \
-    void fdm_##name##_portable params;      \
-    void fdm_##name##_avx2 params;          \
+#define FDM_KERNEL_PROTOTYPES(name, params)                                                                        \
+    void fdm_##name##_portable params;                                                                             \
+    void fdm_##name##_avx2 params;                                                                                 \
     void fdm_##name##_avx512 params;
 FDM_KERNELS(FDM_KERNEL_PROTOTYPES)
 #undef FDM_KERNEL_PROTOTYPES

@@ -4,6 +4,9 @@
 
 #include <immintrin.h>
 
+/* One line an operation. */
+/* clang-format off */
+
 typedef struct { __m256 lo, hi; } v16;   /* lanes 0..7, 8..15 */
 typedef struct { __m256i lo, hi; } v16i;
 typedef struct { __m256 lo, hi; } v16m;  /* all bits of a lane set or clear */
@@ -149,5 +152,7 @@ V16_FN v16m v16i_eq(v16i a, v16i b) {
 }
 
 V16_FN v16 v16i_to_float(v16i a) { return v16_pair(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)); }
+
+/* clang-format on */
 
 #endif

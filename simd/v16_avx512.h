@@ -4,6 +4,9 @@
 
 #include <immintrin.h>
 
+/* One line an operation. */
+/* clang-format off */
+
 typedef __m512 v16;
 typedef __m512i v16i;
 typedef __mmask16 v16m;
@@ -63,5 +66,7 @@ V16_FN v16i v16i_srl(v16i a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si1
 V16_FN v16i v16i_sra(v16i a, int n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128(n)); }
 V16_FN v16m v16i_eq(v16i a, v16i b) { return _mm512_cmpeq_epi32_mask(a, b); }
 V16_FN v16 v16i_to_float(v16i a) { return _mm512_cvtepi32_ps(a); }
+
+/* clang-format on */
 
 #endif

@@ -13,8 +13,9 @@
  *   tanh      @TANH@      2.0        +-0 -> +-0, +-inf -> +-1
  *   silu      @SILU@      3.5        +-0 -> +-0, -inf -> -0 (the limit), +inf -> +inf
  *
- * Polynomials: least maximum error, fitted for this file (Lawson's iteration on Chebyshev nodes), coefficients rounded
- * to f32 one after the other, the rest refitted.  Their own error is below 0.1 ULP (log, tanh) or 0.07 (others).
+ * Polynomials: least maximum error, fitted for this file (Lawson's iteration on Chebyshev nodes), coefficients
+ * rounded to f32 one after the other, the rest refitted.  Their own error is below 0.1 ULP (log, tanh) or 0.07
+ * (others).
  */
 #ifndef FDM_SIMD_VMATH_H
 #define FDM_SIMD_VMATH_H
@@ -88,14 +89,14 @@ V16_FN v16 v16_log(v16 x) {
     return v16_select(v16_eq(x, zero), v16_neg(infinity), y);
 }
 
-/* --- sin, cos: |x| = q pi/2 + r, |r| <= pi/4 ---------------------------------------------------------------- */
+/* --- sin, cos: |x| = q pi/2 + r + r_low, |r| <= pi/4 ------------------------------------------------------- */
 
 /* Largest argument of the reduction in f32; beyond it r comes from v16_reduce_huge. */
 #define V16_TRIG_SMALL 131072.0f
 
-/* |x| 2/pi in integers: |x| = m 2^e with a 24-bit m, times the 96 bits of 2/pi that matter modulo 4 (Payne and Hanek).
- * Returns r, and q modulo 4 in *quadrant.  x > V16_TRIG_SMALL and finite, so e >= -6. */
-static inline float v16_reduce_huge(int32_t *quadrant, float x) {
+/* |x| 2/pi in integers: |x| = m 2^e with a 24-bit m, times the 96 bits of 2/pi that matter modulo 4 (Payne and
+ * Hanek). Returns r + r_low, and q modulo 4 in *quadrant.  x > V16_TRIG_SMALL and finite, so e >= -6. */
+static inline double v16_reduce_huge(int32_t *quadrant, float x) {
     /* binary digits of 2/pi after the point, 32 a word, after one word of zeros */
     static const uint32_t two_over_pi[] = {0x00000000, 0xa2f9836e, 0x4e441529, 0xfc2757d1,
                                            0xf534ddc0, 0xdb629599, 0x3c439041, 0xfe5163ab};
@@ -115,14 +116,50 @@ static inline float v16_reduce_huge(int32_t *quadrant, float x) {
     const uint64_t top = ((m * w[0] + (middle >> 32)) << 32) | (middle & 0xffffffff);
     const int64_t fraction = (int64_t)(top << 2); /* two's complement: -1/2 .. 1/2, the quadrant goes up for < 0 */
     *quadrant = (int32_t)((top >> 62) + (fraction < 0));
-    return (float)((double)fraction * (0x1.921fb54442d18p+0 * 0x1p-64));
+    return (double)fraction * (0x1.921fb54442d18p+0 * 0x1p-64);
 }
 
-/* Replaces the lanes of r and q for which V16_TRIG_SMALL < |x| < inf; for inf and NaN, r is NaN already. */
-static inline void v16_fix_huge(float r[16], int32_t q[16], const float ax[16]) {
+/* Replaces the lanes for which V16_TRIG_SMALL < |x| < inf; for inf and NaN, r is NaN already. */
+static inline void v16_fix_huge(float r[16], float r_low[16], int32_t q[16], const float ax[16]) {
     for (int i = 0; i < 16; i++) {
-        if (ax[i] > V16_TRIG_SMALL && ax[i] <= 0x1.fffffep127f) r[i] = v16_reduce_huge(&q[i], ax[i]);
+        if (!(ax[i] > V16_TRIG_SMALL && ax[i] <= 0x1.fffffep127f)) continue;
+        const double exact = v16_reduce_huge(&q[i], ax[i]);
+        r[i] = (float)exact;
+        r_low[i] = (float)(exact - (double)r[i]);
     }
+}
+
+/* Of q only the value modulo 4 counts. */
+struct v16_reduced {
+    v16 r, r_low;
+    v16i q;
+};
+
+V16_FN struct v16_reduced v16_reduce_angle(v16 ax) {
+    const v16 magic = v16_set1(0x1.8p23f), t = v16_fma(ax, v16_set1(0x1.45f306p-1f), magic);
+    const v16 n = v16_sub(t, magic);
+    struct v16_reduced a = {.q = v16_as_int(t)}; /* the magic's own low bits are zeros */
+    /* pi/2 = c1 + c2 + c3 (Cody and Waite).  ax - n c1 is exact: a multiple of 2^-24 below 1.  n c2 is p + p_low
+     * exactly, and r1 - p is r2 + error exactly (TwoSum), so that r + r_low has only tiny errors. */
+    const v16 c2 = v16_set1(-0x1.777a5cp-25f), c3 = v16_set1(-0x1.ee59dap-50f);
+    const v16 r1 = v16_fnma(n, v16_set1(0x1.921fb6p+0f), ax);
+    const v16 p = v16_mul(n, c2), p_low = v16_fma(n, c2, v16_neg(p));
+    const v16 r2 = v16_sub(r1, p), z = v16_sub(r2, r1);
+    const v16 error = v16_sub(v16_sub(r1, v16_sub(r2, z)), v16_add(p, z));
+    const v16 rest = v16_sub(error, v16_fma(n, c3, p_low));
+    a.r = v16_add(r2, rest);
+    a.r_low = v16_sub(rest, v16_sub(a.r, r2));
+    if (v16m_any(v16_lt(v16_set1(V16_TRIG_SMALL), ax))) {
+        float r[16], low[16], x[16];
+        int32_t q[16];
+        v16_storeu(r, a.r);
+        v16_storeu(low, a.r_low);
+        v16_storeu(x, ax);
+        v16i_storeu(q, a.q);
+        v16_fix_huge(r, low, q, x);
+        a = (struct v16_reduced){v16_loadu(r), v16_loadu(low), v16i_loadu(q)};
+    }
+    return a;
 }
 
 struct v16_sincos {
@@ -130,34 +167,19 @@ struct v16_sincos {
 };
 
 V16_FN struct v16_sincos v16_sincos(v16 x) {
-    const v16 ax = v16_abs(x), magic = v16_set1(0x1.8p23f);
-    const v16 t = v16_fma(ax, v16_set1(0x1.45f306p-1f), magic);
-    v16i q = v16i_sub(v16_as_int(t), v16_as_int(magic));
-    const v16 n = v16_sub(t, magic);
-    /* pi/2 = c1 + c2 + c3 (Cody and Waite).  ax - n c1 is exact: a multiple of 2^-24 below 1.  The rounding error of
-     * the next step joins the third term. */
-    const v16 c2 = v16_set1(-0x1.777a5cp-25f), c3 = v16_set1(-0x1.ee59dap-50f);
-    const v16 r1 = v16_fnma(n, v16_set1(0x1.921fb6p+0f), ax);
-    const v16 r2 = v16_fnma(n, c2, r1);
-    v16 r = v16_sub(r2, v16_fma(n, c3, v16_fma(n, c2, v16_sub(r2, r1))));
-    if (v16m_any(v16_lt(v16_set1(V16_TRIG_SMALL), ax))) {
-        float ra[16], axa[16];
-        int32_t qa[16];
-        v16_storeu(ra, r);
-        v16_storeu(axa, ax);
-        v16i_storeu(qa, q);
-        v16_fix_huge(ra, qa, axa);
-        r = v16_loadu(ra);
-        q = v16i_loadu(qa);
-    }
+    const struct v16_reduced a = v16_reduce_angle(v16_abs(x));
+    const v16 r = a.r;
+    const v16i q = a.q;
+    /* sin(r + l) = sin r + l,  cos(r + l) = cos r - r l */
     const v16 z = v16_mul(r, r);
     v16 s = v16_fma(v16_set1(-0x1.99530ep-13f), z, v16_set1(0x1.110776p-7f));
     s = v16_fma(s, z, v16_set1(-0x1.555546p-3f));
-    s = v16_fma(v16_mul(r, z), s, r);
+    s = v16_add(v16_fma(v16_mul(r, z), s, a.r_low), r);
     v16 c = v16_fma(v16_set1(0x1.99e90ap-16f), z, v16_set1(-0x1.6c0c2ap-10f));
     c = v16_fma(c, z, v16_set1(0x1.55554ap-5f));
-    /* 1 - z/2 in one rounding, then z^2 c */
-    c = v16_fma(v16_mul(z, z), c, v16_fma(v16_set1(-0.5f), z, v16_set1(1.0f)));
+    /* the small terms first; 1 - z/2 in one rounding */
+    c = v16_fma(v16_mul(z, z), c, v16_mul(v16_neg(r), a.r_low));
+    c = v16_add(c, v16_fma(v16_set1(-0.5f), z, v16_set1(1.0f)));
     const v16i one = v16i_set1(1), two = v16i_set1(2);
     const v16m odd = v16i_eq(v16i_and(q, one), one);
     const v16i sin_sign = v16i_xor(v16i_sll(v16i_and(q, two), 30), v16_signbit(x));
@@ -167,8 +189,12 @@ V16_FN struct v16_sincos v16_sincos(v16 x) {
                                v16i_as_float(v16i_xor(v16_as_int(cos), cos_sign))};
 }
 
-V16_FN v16 v16_sin(v16 x) { return v16_sincos(x).sin; }
-V16_FN v16 v16_cos(v16 x) { return v16_sincos(x).cos; }
+V16_FN v16 v16_sin(v16 x) {
+    return v16_sincos(x).sin;
+}
+V16_FN v16 v16_cos(v16 x) {
+    return v16_sincos(x).cos;
+}
 
 /* --- sigmoid, silu, tanh: through e = exp of a negative number, so that nothing overflows ------------------- */
 

@@ -16,7 +16,6 @@ struct test_backend test_backend_reference(int threads) {
     return b;
 }
 
-#ifdef FDM_TEST_F32
 static int f32_backends(struct test_backend *list, int threads) {
     int count = 0;
     for (int i = 0; i < FDM_ISA_COUNT; i++) {
@@ -32,13 +31,6 @@ static int f32_backends(struct test_backend *list, int threads) {
     }
     return count;
 }
-#else
-static int f32_backends(struct test_backend *list, int threads) {
-    (void)list, (void)threads;
-    printf("SKIP: f32 backends: not part of this build\n");
-    return 0;
-}
-#endif
 
 int test_backends(struct test_backend list[TEST_MAX_BACKENDS], int threads) {
     list[0] = test_backend_reference(threads);

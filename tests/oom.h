@@ -4,6 +4,9 @@
  * piece of code once per allocation it makes, failing the first, then the second, ... until none is left to fail:
  * first only that one, then that one and all later ones.  After every run the number of live blocks must be what it
  * was before: a leak check that works in every build.  Under ASan the real allocator is ASan's.
+ * The allocations of the OpenMP runtime and of BLIS are spared: those libraries end the process themselves.
+ *
+ * The body must not call ck_assert: Check itself allocates, and ends the program when it cannot.
  *
  *     static bool read_it(void *arg) {             // true if it succeeded; must release all it took
  *         fdm_tensors set = {0};
@@ -18,9 +21,9 @@
 
 #include <stdbool.h>
 
-/* Runs `body` as described; the first run, without failures, warms up caches and must succeed.  Prints what was done
- * and returns the number of allocations of a complete run, 0 if allocation failure cannot be injected here (prints
- * SKIP), or -1 after printing what went wrong (a leak, or failure without a failed allocation). */
+/* Runs `body` as described; the first run, without failures, warms up caches and must succeed.  Prints what was
+ * done and returns the number of allocations of a complete run, 0 if allocation failure cannot be injected here
+ * (prints SKIP), or -1 after printing what went wrong (a leak, or failure without a failed allocation). */
 long oom_sweep(const char *what, bool (*body)(void *arg), void *arg);
 
 /* By hand: fail allocation number `k` (from 0) from now on, and all later ones if `and_later`. */

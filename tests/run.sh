@@ -9,6 +9,8 @@ build=${1:-build}
 shift || true
 only=("$@")
 export FDM_BUILD=$build CK_DEFAULT_TIMEOUT=${CK_DEFAULT_TIMEOUT:-600}
+# Idle OpenMP threads that spin take the cores from the busy ones where a machine is shared.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} KMP_BLOCKTIME=${KMP_BLOCKTIME:-1}
 limit=${FDM_TEST_LIMIT:-1200} # seconds for one program: hangs end, slow machines do not
 passed=0 failed=0 skipped=0
 bad=()
@@ -28,7 +30,7 @@ run() { # NAME COMMAND...: output to the screen and to $log, its status returned
     local name=$1 start=$SECONDS code
     shift
     echo "== $name"
-    timeout -k 10 "$limit" "$@" 2>&1 | tee "$log"
+    timeout -k 10 "$limit" "$@" 2>&1 | tee "$log" | if [ -n "${V:-}" ]; then cat; else grep -v '^ok '; fi
     code=${PIPESTATUS[0]}
     [ "$code" = 124 ] && echo "$name: still running after $limit s, ended"
     echo "   ($((SECONDS - start)) s)"
@@ -45,6 +47,7 @@ count() { # PASSED FAILED SKIPPED CODE NAME
         f=1
     fi
     [ "$f" = 0 ] || bad+=("$name")
+    echo "   $p passed, $f failed, $s skipped"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
@@ -72,6 +75,7 @@ for script in tests/test_*.sh tests/house/test_*.sh; do
     count "$(grep -c '^ok ' "$log")" "$(grep -c '^FAIL ' "$log")" "$(grep -c '^SKIP: ' "$log")" "$code" "$name"
 done
 
+echo
 [ ${#bad[@]} = 0 ] || echo "failed: ${bad[*]}"
 echo
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -86,7 +86,9 @@ for value in 1.5 -1 9223372036854775808 99999999999999999999 1e3 ten ''; do
 done
 try 0 pass compare "$a" "$a" --ulp 9223372036854775807
 try 0 pass compare --rtol=1e-5 "$a" --atol 0 "$a"
-try 0 pass compare -q "$a" -v -- "$a"
+try 0 pass compare -v "$a" -- "$a"
+"$fdm" compare -qv "$a" "$a" >"$tmp/out" 2>&1
+verdict "-q is silent when all is well" test $? = 0 -a ! -s "$tmp/out"
 for value in 0 -1 1025 two 99999999999; do try 2 '--threads' compare "$a" "$a" --threads "$value"; done
 try 2 '--isa' compare "$a" "$a" --isa sse9
 try 2 '--backend' compare "$a" "$a" --backend gpu

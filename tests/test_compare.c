@@ -46,7 +46,7 @@ static bool compare_doubles(fdm_comparison_item *item, double a, double b, const
 }
 
 /* The widest tolerances that there are. */
-static const fdm_compare_options lax = {.rtol = 1e300, .atol = 1e300, .ulp = INT64_MAX};
+static const fdm_compare_options lax = {.rtol = 1e300, .atol = 1e300, .mtol = 1e300, .ulp = INT64_MAX};
 
 /* ---- Values ------------------------------------------------------------------------------------------------ */
 
@@ -100,7 +100,7 @@ START_TEST(an_infinity_must_be_the_same_infinity) {
 END_TEST
 
 START_TEST(a_difference_that_overflows_is_no_agreement) {
-    const fdm_compare_options wide = {.rtol = 1e300, .atol = 1e300};
+    const fdm_compare_options wide = {.rtol = 1e300, .atol = 1e300, .mtol = 1e300};
     fdm_comparison_item item;
     ck_assert(!compare_doubles(&item, 1.7e308, -1.7e308, &wide));
     ck_assert_int_eq(item.outcome, FDM_COMPARE_DIFFERENT);
@@ -190,6 +190,11 @@ START_TEST(tolerances_are_inclusive_and_relative_to_a) {
     const fdm_compare_options both = {.atol = 1, .rtol = 0.5};
     ck_assert(compare_doubles(NULL, 2.0, 4.0, &both));
     ck_assert(!compare_doubles(NULL, 2.0, 4.0 + 1e-9, &both));
+    const double a[] = {-8, 0, INFINITY}, near[] = {-8, 2, INFINITY}, far[] = {-8, 2.5, INFINITY};
+    const fdm_compare_options share = {.mtol = 0.25}; /* of 8: an infinity is no scale */
+    ck_assert(compare_values(NULL, FDM_F64, 3, a, near, &share));
+    ck_assert(!compare_values(NULL, FDM_F64, 3, a, far, &share));
+    ck_assert(!compare_doubles(NULL, 0, 1e-300, &share));
 }
 END_TEST
 
@@ -287,7 +292,8 @@ START_TEST(shape_and_dtype_must_be_the_same) {
     ck_assert_int_eq(compare_shapes(2, s23, FDM_F16, 2, s23, FDM_BF16), FDM_COMPARE_DTYPE);
     ck_assert_int_eq(compare_shapes(2, s23, FDM_I32, 2, s23, FDM_U32), FDM_COMPARE_DTYPE);
     ck_assert_int_eq(compare_shapes(1, s0, FDM_F32, 1, s0, FDM_F32), FDM_COMPARE_PASS);
-    ck_assert_int_eq(compare_shapes(0, s0, FDM_F32, 1, s0, FDM_F32), FDM_COMPARE_SHAPE); /* a scalar has an element */
+    ck_assert_int_eq(compare_shapes(0, s0, FDM_F32, 1, s0, FDM_F32),
+                     FDM_COMPARE_SHAPE); /* a scalar has an element */
 }
 END_TEST
 
@@ -373,8 +379,9 @@ START_TEST(what_the_truth_lacks_fails) {
 END_TEST
 
 START_TEST(bad_options_are_refused) {
-    const fdm_compare_options bad[] = {{.rtol = -1}, {.rtol = NAN}, {.rtol = INFINITY}, {.atol = -1e-300},
-                                       {.atol = NAN}, {.ulp = -1}, {.by_truth = true}};
+    const fdm_compare_options bad[] = {{.rtol = -1},      {.rtol = NAN}, {.rtol = INFINITY},
+                                       {.atol = -1e-300}, {.atol = NAN}, {.mtol = -1},
+                                       {.mtol = NAN},     {.ulp = -1},   {.by_truth = true}};
     fdm_tensors empty = {0};
     for (size_t i = 0; i < FDM_ARRAY_LEN(bad); i++) {
         fdm_comparison result = {0};

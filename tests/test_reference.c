@@ -459,6 +459,23 @@ START_TEST(nan_stays_visible_and_in_its_sample) {
 }
 END_TEST
 
+/* The comparison that all of this rests on: what the truth lacks is infinitely wrong, what it has is not. */
+START_TEST(comparison_fails_on_nan) {
+    const double truth[] = {1, -2, NAN, INFINITY}, specials[] = {NAN, INFINITY, -INFINITY};
+    ck_assert(golden_compare(truth, truth, 4).max_scaled == 0);
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 3; j++) {
+            double got[] = {1, -2, NAN, INFINITY};
+            got[i] = specials[j];
+            const bool same = (i == 2 && j == 0) || (i == 3 && j == 1);
+            ck_assert(isinf(golden_compare(got, truth, 4).max_scaled) == !same);
+        }
+    const double got[] = {1, -2.5, NAN, INFINITY};
+    ck_assert(golden_compare(got, truth, 4).max_scaled == 0.25);
+    ck_assert(golden_compare(truth, (const double[]){0, -2, NAN, INFINITY}, 4).max_rel == INFINITY);
+}
+END_TEST
+
 /* Sizes that no memory holds are answered by SIZE_MAX, not by a small wrapped number. */
 START_TEST(absurd_sizes) {
     const struct fdm_backend *table = fdm_backend_reference();
@@ -491,6 +508,7 @@ int main(void) {
     tcase_add_test(tcase, elementwise_layers);
     tcase_add_test(tcase, neither_threads_nor_batch_change_a_bit);
     tcase_add_test(tcase, nan_stays_visible_and_in_its_sample);
+    tcase_add_test(tcase, comparison_fails_on_nan);
     tcase_add_test(tcase, absurd_sizes);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -1,7 +1,8 @@
 /* compare.h - two tensor sets, tensor by tensor: how far apart, and whether that is near enough.
  *
  * A is what is expected, B what is judged.  Their tensors are paired by name.  Elements a of A and b of B agree if
- *   - both are finite and |b - a| <= atol + rtol |a|, or they are at most `ulp` representable numbers apart, or
+ *   - both are finite and |b - a| <= atol + rtol |a| + mtol max |a| (the largest finite magnitude in A's tensor),
+ *     or at most `ulp` representable numbers apart, or
  *   - both are +infinity, or both are -infinity, or
  *   - both are NaN: what A lacks is never accepted in B, whatever the tolerances, nor the other way round.
  * With all tolerances zero they agree if they are numerically equal (-0 equals +0).
@@ -31,6 +32,7 @@ extern "C" {
 /* All zeros: numerically equal. */
 typedef struct fdm_compare_options {
     double rtol, atol; /* >= 0 and finite */
+    double mtol;       /* the same; fair where a value near 0 is a sum of large ones */
     int64_t ulp;       /* >= 0; for integers the difference itself */
     bool by_truth;     /* judge by RMS error against the truth, not by the tolerances; needs a truth */
 } fdm_compare_options;
@@ -70,7 +72,7 @@ typedef struct fdm_comparison_item {
     int64_t mismatches;          /* elements that do not agree */
     int64_t nonfinite;           /* of these: NaN or infinite in one set, and not the same in the other */
     int64_t nan_in_both;         /* elements that agree because both are NaN */
-    double scale;                /* max |a| */
+    double scale;                /* max |a| over its finite elements */
     double max_abs;              /* max |b - a| */
     double max_rel;              /* max |b - a| / |a| over a != 0 */
     double rms;                  /* sqrt(mean (b - a)^2) */
@@ -88,8 +90,8 @@ typedef struct fdm_comparison {
     size_t count;
 } fdm_comparison;
 
-/* Compares the sets; truth may be NULL, options NULL means all zeros.  *result must be all zeros or freed; it is filled
- * whether the verdict is pass or fail.
+/* Compares the sets; truth may be NULL, options NULL means all zeros.  *result must be all zeros or freed; it is
+ * filled whether the verdict is pass or fail.
  * Returns FDM_OK (pass) or FDM_MISMATCH (fail; err holds a summary).  Errors: FDM_BAD_USAGE for a negative or
  * non-finite tolerance, or by_truth without a truth; FDM_NO_RESOURCE out of memory. */
 FDM_API fdm_status fdm_compare(fdm_comparison *result, const fdm_tensors *a, const fdm_tensors *b,

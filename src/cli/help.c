@@ -17,8 +17,9 @@ void fdm_help_all(const struct fdm_command *const *commands, size_t count) {
     for (size_t i = 0; i < count; i++) printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
 }
 
-/* " (default 18)"; a default outside the option's range means "none" and is not shown. */
+/* " (default 18)", unless the text speaks of it; a default outside the option's range means "none". */
 static void print_default(const struct fdm_option *o, const void *defaults) {
+    if (strstr(o->help, "(default")) return;
     const void *field = (const char *)defaults + o->offset;
     if (o->type == FDM_TYPE_INT) {
         int64_t value = *(const int64_t *)field;
@@ -62,7 +63,8 @@ static void print_options(const char *title, const struct fdm_option *options, c
 }
 
 void fdm_help_command(const struct fdm_command *c) {
-    printf("usage: fdm %s%s%s [options]\n\n%s\n", c->name, c->arguments[0] ? " " : "", c->arguments, c->description);
+    printf("usage: fdm %s%s%s [options]\n\n%s\n", c->name, c->arguments[0] ? " " : "", c->arguments,
+           c->description);
     print_options("options", c->options, c->defaults);
     print_options("common options", fdm_common_options, &fdm_common_defaults);
     if (c->examples) printf("\nexamples:\n%s", c->examples);

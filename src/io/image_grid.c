@@ -33,8 +33,8 @@ fdm_status fdm_image_grid(fdm_image *grid, const uint8_t *images, int count, int
         return fdm_fail(err, FDM_BAD_USAGE, "image grid of %d images, %d x %d x %d in %d columns", count, channels,
                         height, width, columns);
     if (columns == 0) columns = square_columns(count);
-    int rows = fdm_div_up(count, fdm_min_int(columns, count));
-    if (columns > count) columns = count;
+    columns = fdm_min_int(columns, count);
+    int rows = (count - 1) / columns + 1;
     int64_t w = (int64_t)columns * width + (int64_t)(columns - 1) * GAP;
     int64_t h = (int64_t)rows * height + (int64_t)(rows - 1) * GAP;
     if (w > FDM_PNG_MAX_SIDE || h > FDM_PNG_MAX_SIDE || w * h * channels > FDM_PNG_MAX_BYTES)
@@ -45,11 +45,13 @@ fdm_status fdm_image_grid(fdm_image *grid, const uint8_t *images, int count, int
     grid->height = (int)h;
     grid->channels = channels;
     fdm_image one = {.width = width, .height = height, .channels = channels};
-    size_t row_bytes = (size_t)w * (size_t)channels, image_bytes = (size_t)channels * (size_t)height * (size_t)width;
+    size_t row_bytes = (size_t)w * (size_t)channels,
+           image_bytes = (size_t)channels * (size_t)height * (size_t)width;
     for (int i = 0; i < count; i++) {
-        size_t x = (size_t)(i % columns) * (size_t)(width + GAP), y = (size_t)(i / columns) * (size_t)(height + GAP);
-        place(grid->pixels + y * row_bytes + x * (size_t)channels, row_bytes, images + (size_t)i * image_bytes, &one,
-              planar);
+        size_t x = (size_t)(i % columns) * (size_t)(width + GAP),
+               y = (size_t)(i / columns) * (size_t)(height + GAP);
+        place(grid->pixels + y * row_bytes + x * (size_t)channels, row_bytes, images + (size_t)i * image_bytes,
+              &one, planar);
     }
     return FDM_OK;
 }

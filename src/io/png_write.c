@@ -1,39 +1,91 @@
-/* png_write.c - PNG files through stb, with zlib as its compressor.
+/* png_write.c - PNG files: the five row filters by hand, compression by zlib.
  *
- * stb's own compressor asserts when it runs out of memory; its hook lets zlib do that part, which reports it (and
- * packs better).  So the header is compiled here instead of linking libstb's copy.
+ * Why not stb's writer: its compressor asserts (ends the process) when it runs out of memory, and compiled into the
+ * library it would bring writable globals along.
  */
 #include "fdm/png.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <zlib.h>
 
 #include "io/atomic_file.h"
 #include "io/io.h"
 
-/* stb's contract: memory for free(), its length in *packed_bytes; NULL on failure. */
-static unsigned char *deflate_for_stb(unsigned char *bytes, int n, int *packed_bytes, int quality) {
-    uLongf packed = compressBound((uLong)n);
-    unsigned char *out = malloc(packed);
-    if (!out) return NULL;
-    if (compress2(out, &packed, bytes, (uLong)n, quality) != Z_OK) {
-        free(out);
-        return NULL;
-    }
-    *packed_bytes = (int)packed;
-    return out;
+enum { FILTERS = 5, LEVEL = 6 };
+
+static int paeth(int a, int b, int c) {
+    int p = a + b - c, pa = abs(p - a), pb = abs(p - b), pc = abs(p - c);
+    return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
 }
 
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wshadow"
-#pragma GCC diagnostic ignored "-Wundef"
-#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBIW_ZLIB_COMPRESS deflate_for_stb
-#include <stb_image_write.h>
-#pragma GCC diagnostic pop
+/* Row `filter` of PNG section 9.2: each byte minus its prediction from a (left), b (above), c (above left).
+ * Returns the sum of |out| as signed bytes, the usual guess at how well the row will compress. */
+static long filter_row(uint8_t *out, const uint8_t *row, const uint8_t *above, size_t n, size_t pixel, int filter) {
+    long sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        int a = i >= pixel ? row[i - pixel] : 0, b = above ? above[i] : 0;
+        int c = i >= pixel && above ? above[i - pixel] : 0;
+        int prediction[FILTERS] = {0, a, b, (a + b) / 2, paeth(a, b, c)};
+        out[i] = (uint8_t)(row[i] - prediction[filter]);
+        sum += abs((int8_t)out[i]);
+    }
+    return sum;
+}
+
+/* Every row with the filter that makes it smallest, its number in front.  `rows` holds height * (1 + row_bytes),
+ * `trial` one row. */
+static void filter_image(uint8_t *rows, uint8_t *trial, const uint8_t *pixels, size_t height, size_t row_bytes,
+                         size_t pixel) {
+    for (size_t y = 0; y < height; y++, rows += 1 + row_bytes) {
+        const uint8_t *row = pixels + y * row_bytes, *above = y ? row - row_bytes : NULL;
+        long best = 0;
+        for (int f = 0; f < FILTERS; f++) {
+            long sum = filter_row(trial, row, above, row_bytes, pixel, f);
+            if (f > 0 && sum >= best) continue;
+            best = sum;
+            rows[0] = (uint8_t)f;
+            memcpy(rows + 1, trial, row_bytes);
+        }
+    }
+}
+
+static void put_big_endian(uint8_t *out, uint32_t v) {
+    for (int i = 0; i < 4; i++) out[i] = (uint8_t)(v >> (24 - 8 * i));
+}
+
+static fdm_status put_chunk(struct fdm_atomic_file *f, const char *type, const uint8_t *data, size_t n,
+                            fdm_error *err) {
+    uint8_t head[8], tail[4];
+    put_big_endian(head, (uint32_t)n);
+    memcpy(head + 4, type, 4);
+    uLong crc = crc32(0, head + 4, 4);
+    if (n) crc = crc32(crc, data, (uInt)n);
+    put_big_endian(tail, (uint32_t)crc);
+    fdm_status status = fdm_atomic_write(f, head, sizeof head, err);
+    if (!status) status = fdm_atomic_write(f, data, n, err);
+    if (!status) status = fdm_atomic_write(f, tail, sizeof tail, err);
+    return status;
+}
+
+static fdm_status write_file(const char *path, const uint8_t *packed, size_t packed_bytes, int width, int height,
+                             int channels, fdm_error *err) {
+    static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+    static const uint8_t color_type[5] = {0, 0, 4, 2, 6};
+    uint8_t header[13] = {[8] = 8, [9] = color_type[channels]};
+    struct fdm_atomic_file f;
+    put_big_endian(header, (uint32_t)width);
+    put_big_endian(header + 4, (uint32_t)height);
+    fdm_status status = fdm_atomic_open(&f, path, err);
+    if (status) return status;
+    status = fdm_atomic_write(&f, signature, sizeof signature, err);
+    if (!status) status = put_chunk(&f, "IHDR", header, sizeof header, err);
+    if (!status) status = put_chunk(&f, "IDAT", packed, packed_bytes, err);
+    if (!status) status = put_chunk(&f, "IEND", NULL, 0, err);
+    if (!status) return fdm_atomic_commit(&f, err);
+    fdm_atomic_abort(&f);
+    return status;
+}
 
 fdm_status fdm_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
                          fdm_error *err) {
@@ -41,12 +93,20 @@ fdm_status fdm_png_write(const char *path, const uint8_t *pixels, int width, int
         channels > 4 || channels == 2 || (int64_t)width * height * channels > FDM_PNG_MAX_BYTES)
         return fdm_fail(err, FDM_BAD_USAGE, "%s: cannot write a PNG of %d x %d pixels, %d channels",
                         fdm_path_tail(path), width, height, channels);
-    int bytes = 0;
-    unsigned char *png = stbi_write_png_to_mem(pixels, 0, width, height, channels, &bytes);
-    if (!png)
-        return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (PNG of %d x %d pixels)", fdm_path_tail(path), width,
-                        height);
-    fdm_status status = fdm_atomic_write_file(path, png, (size_t)bytes, err);
-    free(png);
+    size_t row_bytes = (size_t)width * (size_t)channels, raw = (size_t)height * (1 + row_bytes);
+    uLongf packed_bytes = compressBound((uLong)raw);
+    uint8_t *rows = malloc(raw), *trial = malloc(row_bytes), *packed = malloc(packed_bytes);
+    fdm_status status = rows && trial && packed ? FDM_OK : FDM_NO_RESOURCE;
+    if (!status) {
+        filter_image(rows, trial, pixels, (size_t)height, row_bytes, (size_t)channels);
+        if (compress2(packed, &packed_bytes, rows, (uLong)raw, LEVEL) != Z_OK) status = FDM_NO_RESOURCE;
+    }
+    if (status)
+        fdm_fail(err, status, "%s: out of memory (PNG of %d x %d pixels)", fdm_path_tail(path), width, height);
+    else
+        status = write_file(path, packed, packed_bytes, width, height, channels, err);
+    free(rows);
+    free(trial);
+    free(packed);
     return status;
 }

@@ -5,9 +5,9 @@
  * of at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that
  * memory grows with the map and not with the square of its pixels. */
 #include <math.h>
-#include <omp.h>
 
 #include "base/base.h"
+#include "base/threads.h"
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
 #include "simd/conv.h"
@@ -146,7 +146,7 @@ static void attention_group(const struct attention_call *a, int first, int sampl
     const int strips = fdm_div_up(a->positions, strip);
 #pragma omp parallel num_threads(threads)
     {
-        float *scores = a->scores + (size_t)omp_get_thread_num() * STRIP * a->key_blocks * LANES;
+        float *scores = a->scores + (size_t)fdm_thread_index() * STRIP * a->key_blocks * LANES;
 #pragma omp for schedule(static)
         for (int u = 0; u < samples * a->key_blocks; u++) {
             float *q = a->matrices + (size_t)(u / a->key_blocks) * 3 * a->matrix;

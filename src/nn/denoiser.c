@@ -2,12 +2,12 @@
 #include "fdm/denoiser.h"
 
 #include <math.h>
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/base.h"
+#include "base/threads.h"
 #include "fdm/safetensors.h"
 #include "nn/weights.h"
 #include "simd/kernels.h"
@@ -32,7 +32,7 @@ static fdm_status choose_backend(fdm_denoiser *d, const fdm_run_options *options
     const int threads = options ? options->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
-    d->exec.threads = threads ? threads : omp_get_max_threads();
+    d->exec.threads = threads ? threads : fdm_max_threads();
     if (strcmp(name, "reference") == 0) {
         d->backend = fdm_backend_reference();
         snprintf(d->backend_name, sizeof d->backend_name, "reference (f64)");
@@ -137,6 +137,8 @@ fdm_status fdm_network_forward(fdm_denoiser *d, double *F, const fdm_network_arg
         .augment_labels = args->augment_labels,
         .trace = args->trace,
         .trace_user = args->trace_user,
+        .stop = args->stop,
+        .stop_user = args->stop_user,
     };
     return fdm_graph_run(&d->graph, &d->plan, d->backend, &d->exec, d->arena, d->slab, F, &inputs, err);
 }
@@ -220,6 +222,8 @@ fdm_status fdm_denoise(fdm_denoiser *d, double *D, const fdm_denoise_args *args,
         .augment_labels = args->augment_labels,
         .trace = args->trace,
         .trace_user = args->trace_user,
+        .stop = args->stop,
+        .stop_user = args->stop_user,
     };
     status = fdm_network_forward(d, F, &network, err);
     for (size_t i = 0; i < n && status == FDM_OK; i++)

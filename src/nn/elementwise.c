@@ -29,8 +29,8 @@ void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct 
 }
 
 /* lanes [to, to + count) of out's plane p = lanes [from, from + count) of m's plane q */
-static void copy_lanes(const struct fdm_exec *exec, struct fdm_map *out, ptrdiff_t p, int to, const struct fdm_map *m,
-                       ptrdiff_t q, int from, int count) {
+static void copy_lanes(const struct fdm_exec *exec, struct fdm_map *out, ptrdiff_t p, int to,
+                       const struct fdm_map *m, ptrdiff_t q, int from, int count) {
     for (int y = 0; y < out->h; y++) {
         if (count == LANES)
             memcpy(row_at(out, p, y), row_at(m, q, y), (size_t)out->w * LANES * sizeof(float));
@@ -39,8 +39,8 @@ static void copy_lanes(const struct fdm_exec *exec, struct fdm_map *out, ptrdiff
     }
 }
 
-/* Lanes from `lane` on of out's block `block`, sample n, which hold channels of b: from up to two blocks of b, as a's
- * last block need not be full. */
+/* Lanes from `lane` on of out's block `block`, sample n, which hold channels of b: from up to two blocks of b, as
+ * a's last block need not be full. */
 static void concat_b(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *b, int n, int block,
                      int lane, int a_channels) {
     const ptrdiff_t p = (ptrdiff_t)n * fdm_f32_blocks(out->c) + block;
@@ -64,7 +64,8 @@ static void concat_plane(const struct fdm_exec *exec, struct fdm_map *out, const
     fdm_f32_zero_halo(out, p);
 }
 
-void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b) {
+void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a,
+                    const struct fdm_map *b) {
     const int blocks = fdm_f32_blocks(out->c), planes = out->n * blocks;
 #pragma omp parallel for num_threads(exec->threads) schedule(static)
     for (int p = 0; p < planes; p++) concat_plane(exec, out, a, b, p / blocks, p % blocks);

@@ -1,4 +1,4 @@
-/* embedding.c - the noise embedding of the f32 backends (SPEC 3 "Embedding"): [cos a, sin a], a = c_noise * freqs. */
+/* embedding.c - the noise embedding (SPEC 3 "Embedding"): [cos a, sin a], a = c_noise * freqs, in f32. */
 #include <math.h>
 #include <string.h>
 
@@ -6,7 +6,9 @@
 #include "simd/kernel_table.h"
 
 /* Packed: the frequencies as f32, with Fourier's 2 pi multiplied in. */
-size_t fdm_f32_freqs_packed_bytes(int half) { return (size_t)half * sizeof(float); }
+size_t fdm_f32_freqs_packed_bytes(int half) {
+    return (size_t)half * sizeof(float);
+}
 
 /* Rounded step by step as the published program does, in f32: the exponent i / (half - 1), then 0.0001^exponent;
  * 2 pi, then its product with the buffer. */

@@ -9,7 +9,8 @@ enum { LANES = FDM_F32_LANES };
 
 size_t fdm_f32_map_bytes(int n, int c, int h, int w, int halo) {
     size_t bytes = LANES * sizeof(float);
-    const bool fits = fdm_mul_size(&bytes, bytes, (size_t)n) && fdm_mul_size(&bytes, bytes, (size_t)fdm_f32_blocks(c)) &&
+    const size_t blocks = fdm_round_up((size_t)c, LANES) / LANES; /* fdm_f32_blocks overflows for the largest c */
+    const bool fits = fdm_mul_size(&bytes, bytes, (size_t)n) && fdm_mul_size(&bytes, bytes, blocks) &&
                       fdm_mul_size(&bytes, bytes, (size_t)h + 2 * (size_t)halo) &&
                       fdm_mul_size(&bytes, bytes, (size_t)w + 2 * (size_t)halo);
     return fits ? bytes : SIZE_MAX; /* more than any allocation gives */

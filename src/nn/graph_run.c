@@ -65,7 +65,7 @@ static void run_linear(const struct run *r, const struct fdm_step *s) {
     struct fdm_vec out = vec_at(r, s->out), raw = raw_vec(r, s), residual = {0};
     if (s->in2 >= 0) residual = vec_at(r, s->in2);
     if (is_skipped(r, s)) {
-        memcpy(out.data, residual.data, vec_bytes(r, &out));
+        memcpy(out.data, residual.data, vec_bytes(r, &out)); // NOLINT(*-core.NonNullParamChecker): skipped means residual
         return;
     }
     const struct fdm_linear_args args = {
@@ -140,7 +140,20 @@ static void run_on_maps(const struct run *r, const struct fdm_step *s) {
     if (s->op == FDM_OP_ADD) r->backend->add(r->exec, &out, &in, s->in2 >= 0 ? &in2 : NULL, s->scale);
 }
 
-static void run_step(const struct run *r, const struct fdm_step *s) {
+/* Waking a second thread costs microseconds, more on a busy machine; a step must be worth it.  (The number of
+ * threads changes no bits.) */
+static int step_threads(const struct run *r, const struct fdm_step *s) {
+    const double flops_per_thread = 1 << 20; /* about 10 microseconds of a core */
+    const double worth = fdm_step_flops(r->g, s) * r->plan->n / flops_per_thread;
+    return worth >= r->exec->threads ? r->exec->threads : worth > 1 ? (int)worth : 1;
+}
+
+static void run_step(const struct run *whole, const struct fdm_step *s) {
+    struct fdm_exec exec = *whole->exec;
+    struct run with_threads = *whole;
+    const struct run *r = &with_threads;
+    exec.threads = step_threads(whole, s);
+    with_threads.exec = &exec;
     switch (s->op) {
     case FDM_OP_NOISE_EMBEDDING: run_noise_embedding(r, s); break;
     case FDM_OP_SWAP_HALVES: {
@@ -238,6 +251,10 @@ fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan,
     if (status != FDM_OK) return status;
     import_inputs(&r);
     for (int i = 0; i < g->step_count && status == FDM_OK; i++) {
+        if (inputs->stop && inputs->stop(inputs->stop_user)) {
+            status = fdm_fail(err, FDM_INTERRUPTED, "interrupted");
+            break;
+        }
         run_step(&r, &g->steps[i]);
         if (inputs->trace && !is_skipped(&r, &g->steps[i])) status = emit_step(&r, &g->steps[i], err);
     }

@@ -3,9 +3,11 @@
  *     v = x + add,  y = (v - mean) / sqrt(var + eps) * weight + bias        (SPEC 3 "GroupNorm")
  *
  * per element as  d = x + shift,  y = fma(d, scale, offset)  with, per channel and rounded once from f64,
- *     shift = add - mean,   scale = weight / sqrt(var + eps),   offset = bias + (what rounding shift lost) * scale
- * so that neither the mean nor add costs accuracy.  Channel sums come from the kernel as hi + lo; the few numbers of a
- * group are then combined in f64, channel by channel: the same operations on every ISA.
+ *     shift = add - mean,   scale = weight / sqrt(var + eps),
+ *     offset = bias + (what rounding shift dropped) * scale
+ *
+ * so that neither the mean nor add costs accuracy.  Channel sums come from the kernel as hi + lo; the few numbers
+ * of a group are then combined in f64, channel by channel: the same operations on every ISA.
  *
  * A unit of work is the shortest run of channel blocks that cuts no group: lcm(channels per group, 16) channels, at
  * most 16 groups.  All its passes run in one thread, over data that stays in its cache.
@@ -50,7 +52,9 @@ static int group_of(const struct run *r, int block, int lane) {
     return ((block - r->block) * LANES + lane) / r->group_channels;
 }
 
-static int lanes_of(const struct run *r, int block) { return fdm_min_int(LANES, r->in->c - block * LANES); }
+static int lanes_of(const struct run *r, int block) {
+    return fdm_min_int(LANES, r->in->c - block * LANES);
+}
 
 static struct fdm_const_plane plane_of(const struct fdm_map *m, int n, int block) {
     return (struct fdm_const_plane){(const float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m),
@@ -58,7 +62,8 @@ static struct fdm_const_plane plane_of(const struct fdm_map *m, int n, int block
 }
 
 static struct fdm_plane plane_to(struct fdm_map *m, int n, int block) {
-    return (struct fdm_plane){(float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m), fdm_f32_row(m)};
+    return (struct fdm_plane){(float *)m->data + fdm_f32_pixel(m, n, 0, 0) + block * fdm_f32_plane(m),
+                              fdm_f32_row(m)};
 }
 
 static double add_of(const struct run *r, int channel) {
@@ -66,24 +71,32 @@ static double add_of(const struct run *r, int channel) {
     return add ? (double)((const float *)add->data)[(ptrdiff_t)r->n * add->c + channel] : 0.0;
 }
 
-/* add - mean of a block's channels, and in lost[] (or NULL) what rounding it to f32 dropped. */
-static void block_shift(const struct run *r, float shift[LANES], double lost[LANES], int block) {
-    memset(shift, 0, LANES * sizeof *shift);
-    for (int i = 0; i < lanes_of(r, block); i++) {
-        const double exact = add_of(r, block * LANES + i) - r->mean[group_of(r, block, i)];
+/* add - mean of a block's channels, rounded, and what rounding dropped. */
+static void block_shift(const struct run *r, float shift[LANES], float low[LANES], int block) {
+    for (int i = 0; i < LANES; i++) {
+        const bool pad = i >= lanes_of(r, block);
+        const double exact = pad ? 0.0 : add_of(r, block * LANES + i) - r->mean[group_of(r, block, i)];
         shift[i] = (float)exact;
-        if (lost) lost[i] = exact - (double)shift[i];
+        low[i] = (float)(exact - (double)shift[i]);
     }
 }
 
+static double total(const struct fdm_gn_sum *s, int lane) {
+    return (double)s->hi[lane] + (double)s->lo[lane];
+}
+
+/* Each channel is summed as differences from its first pixel: small numbers where the mean is large, and a constant
+ * plane has exactly itself for a mean. */
 static void find_means(struct run *r) {
     const double pixels = (double)r->in->h * r->in->w;
     memset(r->mean, 0, sizeof r->mean);
     for (int b = r->block; b < r->end; b++) {
-        float hi[LANES], lo[LANES];
-        r->exec->kernels->gn_sum(hi, lo, plane_of(r->in, r->n, b), r->in->h, r->in->w);
+        const struct fdm_const_plane x = plane_of(r->in, r->n, b);
+        struct fdm_gn_sum s;
+        for (int i = 0; i < LANES; i++) s.shift[i] = -x.p[i], s.shift_low[i] = 0;
+        r->exec->kernels->gn_sum(&s, x, r->in->h, r->in->w);
         for (int i = 0; i < lanes_of(r, b); i++)
-            r->mean[group_of(r, b, i)] += ((double)hi[i] + (double)lo[i]) / pixels + add_of(r, b * LANES + i);
+            r->mean[group_of(r, b, i)] += (double)x.p[i] + total(&s, i) / pixels + add_of(r, b * LANES + i);
     }
     for (int g = 0; g < MAX_GROUPS; g++) r->mean[g] /= r->group_channels;
 }
@@ -92,10 +105,10 @@ static void find_scales(struct run *r) {
     const double count = (double)r->in->h * r->in->w * r->group_channels;
     memset(r->scale, 0, sizeof r->scale);
     for (int b = r->block; b < r->end; b++) {
-        float hi[LANES], lo[LANES], shift[LANES];
-        block_shift(r, shift, NULL, b);
-        r->exec->kernels->gn_sumsq(hi, lo, plane_of(r->in, r->n, b), shift, r->in->h, r->in->w);
-        for (int i = 0; i < lanes_of(r, b); i++) r->scale[group_of(r, b, i)] += (double)hi[i] + (double)lo[i];
+        struct fdm_gn_sum s;
+        block_shift(r, s.shift, s.shift_low, b);
+        r->exec->kernels->gn_sumsq(&s, plane_of(r->in, r->n, b), r->in->h, r->in->w);
+        for (int i = 0; i < lanes_of(r, b); i++) r->scale[group_of(r, b, i)] += total(&s, i);
     }
     for (int g = 0; g < MAX_GROUPS; g++) r->scale[g] = 1.0 / sqrt(r->scale[g] / count + r->args->eps);
 }
@@ -103,13 +116,12 @@ static void find_scales(struct run *r) {
 static void apply_block(const struct run *r, int block) {
     const float *weight = (const float *)r->args->param + block * LANES;
     const float *bias = weight + fdm_round_up((size_t)r->in->c, LANES);
-    float shift[LANES], scale[LANES] = {0}, offset[LANES] = {0};
-    double lost[LANES];
-    block_shift(r, shift, lost, block);
+    float shift[LANES], shift_low[LANES], scale[LANES] = {0}, offset[LANES] = {0};
+    block_shift(r, shift, shift_low, block);
     for (int i = 0; i < lanes_of(r, block); i++) {
         const double exact = (double)weight[i] * r->scale[group_of(r, block, i)];
         scale[i] = (float)exact;
-        offset[i] = (float)((double)bias[i] + lost[i] * exact);
+        offset[i] = (float)((double)bias[i] + (double)shift_low[i] * exact);
     }
     struct fdm_gn_apply a = {.x = plane_of(r->in, r->n, block), .out = plane_to(r->out, r->n, block)};
     a.shift = shift, a.scale = scale, a.bias = offset, a.silu = r->args->silu;

@@ -13,8 +13,8 @@ enum { LANES = FDM_F32_LANES };
 
 /* Fills the row-dependent fields of *r for output row y: filter rows i = first, first + step, ... < end, which are
  * exactly those whose input row iy lies within the input. */
-static void choose_rows(struct fdm_resample_row *r, const float *filter, const float *plane, ptrdiff_t in_row, int in_h,
-                        int y) {
+static void choose_rows(struct fdm_resample_row *r, const float *filter, const float *plane, ptrdiff_t in_row,
+                        int in_h, int y) {
     int first, end, step, iy;
     if (r->up) { /* iy = (y + pad - i)/2, descending */
         const int top = y + r->pad;
@@ -62,7 +62,8 @@ static void resample_plane(const struct fdm_exec *exec, struct fdm_map *out, con
 void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
                       const struct fdm_resample_args *args) {
     float filter[FDM_MAX_FILTER * FDM_MAX_FILTER];
-    for (int i = 0; i < args->len * args->len; i++) filter[i] = args->filter[i] * (args->up ? 4.0f : 1.0f); /* exact */
+    for (int i = 0; i < args->len * args->len; i++)
+        filter[i] = args->filter[i] * (args->up ? 4.0f : 1.0f); /* exact */
     const int blocks = fdm_f32_blocks(in->c), planes = in->n * blocks;
 #pragma omp parallel for num_threads(exec->threads) schedule(static)
     for (int p = 0; p < planes; p++) {

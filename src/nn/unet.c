@@ -178,7 +178,7 @@ static void build_decoder(struct walk *w) {
             block(w, level_name(name, "dec", resolution, "up", -1), channels_of(w, w->x), true, false, false);
         }
         for (int i = 0; i <= c->num_blocks; i++) {
-            const int skip = w->skips[--w->skip_count];
+            const int skip = w->skips[--w->skip_count]; // NOLINT(*-core.uninitialized.Assign): pushed as often
             const struct fdm_value *v = &w->g->values[skip];
             struct fdm_step *cat = fdm_graph_step(w->g, FDM_OP_CONCAT, -1, w->x, channels_of(w, w->x) + v->c, v->h, v->w);
             cat->in2 = skip;

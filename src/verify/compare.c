@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 
 const char *fdm_compare_outcome_name(fdm_compare_outcome outcome) {
     switch (outcome) {
-#define NAME_CASE(e, name) \
+#define NAME_CASE(e, name)                                                                                         \
     case e: return name;
         FDM_COMPARE_OUTCOMES(NAME_CASE)
 #undef NAME_CASE
@@ -77,7 +78,17 @@ struct tally {
     double squares; /* sum of (b - a)^2, scaled by nothing: f64 holds the squares of all f32 differences */
     int64_t measured;
     double worst_badness;
+    double slack; /* the tolerance that is the same for every element */
 };
+
+static double largest_magnitude(const fdm_tensor *t) {
+    double largest = 0;
+    for (int64_t i = 0, count = fdm_tensor_numel(t); i < count; i++) {
+        double magnitude = fabs(fdm_tensor_get(t, i));
+        if (isfinite(magnitude) && magnitude > largest) largest = magnitude;
+    }
+    return largest;
+}
 
 static void note_worst(fdm_comparison_item *item, struct tally *tally, double badness, int64_t i, double va,
                        double vb) {
@@ -112,21 +123,20 @@ static void compare_element(fdm_comparison_item *item, struct tally *tally, cons
     double difference = same_dtype ? absolute_difference(a, va, vb, ulps) : fabs(vb - va), magnitude = fabs(va);
     tally->squares += difference * difference;
     tally->measured++;
-    if (magnitude > item->scale) item->scale = magnitude;
     if (difference > item->max_abs) item->max_abs = difference;
     if (magnitude > 0 && difference / magnitude > item->max_rel) item->max_rel = difference / magnitude;
-    if (same_dtype && ulps > (uint64_t)item->max_ulp)
-        item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
+    if (same_dtype && ulps > (uint64_t)item->max_ulp) item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
     note_worst(item, tally, difference, i, va, vb);
-    bool near = isfinite(difference) && difference <= o->atol + o->rtol * magnitude; /* inf <= inf is no agreement */
+    bool near = isfinite(difference) && difference <= tally->slack + o->rtol * magnitude; /* inf <= inf is no */
     if (!near && !(same_dtype && ulps <= (uint64_t)o->ulp)) item->mismatches++;
 }
 
 static void compare_elements(fdm_comparison_item *item, const fdm_compare_options *o, const fdm_tensor *a,
                              const fdm_tensor *b) {
-    struct tally tally = {0};
+    item->scale = largest_magnitude(a);
+    struct tally tally = {.slack = o->atol + o->mtol * item->scale};
     item->count = fdm_tensor_numel(a);
-    item->scale = item->max_abs = item->max_rel = item->rms = 0;
+    item->max_abs = item->max_rel = item->rms = 0;
     item->max_ulp = a->dtype == b->dtype ? 0 : -1;
     for (int64_t i = 0; i < item->count; i++) compare_element(item, &tally, o, a, b, i);
     if (tally.measured) item->rms = sqrt(tally.squares / (double)tally.measured);
@@ -169,17 +179,10 @@ static bool same_shape(const fdm_tensor *a, const fdm_tensor *b) {
     return true;
 }
 
-static void format_shape(char *out, size_t size, const fdm_tensor *t) {
-    size_t used = (size_t)snprintf(out, size, "[");
-    for (int i = 0; i < t->ndim && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%" PRId64, i ? "," : "", t->shape[i]);
-    if (used < size) snprintf(out + used, size - used, "]");
-}
-
 static void describe_shapes(fdm_comparison_item *item, const fdm_tensor *a, const char *whose, const fdm_tensor *b) {
     char left[64], right[64];
-    format_shape(left, sizeof left, a);
-    format_shape(right, sizeof right, b);
+    fdm_shape_text(left, sizeof left, a->ndim, a->shape);
+    fdm_shape_text(right, sizeof right, b->ndim, b->shape);
     item->outcome = FDM_COMPARE_SHAPE;
     snprintf(item->detail, sizeof item->detail, "shape %s, %s %s", left, whose, right);
 }
@@ -263,9 +266,18 @@ static int by_severity(const void *left, const void *right) {
 static fdm_comparison_item *add_item(fdm_comparison *result, const char *name) {
     fdm_comparison_item *item = &result->items[result->count];
     const fdm_compare_error none = {NAN, NAN};
-    *item = (fdm_comparison_item){.scale = NAN, .max_abs = NAN, .max_rel = NAN, .rms = NAN, .max_ulp = -1,
-                                  .worst = -1, .worst_a = NAN, .worst_b = NAN, .error_a = none, .error_b = none,
-                                  .rms_ratio = NAN, .max_ratio = NAN};
+    *item = (fdm_comparison_item){.scale = NAN,
+                                  .max_abs = NAN,
+                                  .max_rel = NAN,
+                                  .rms = NAN,
+                                  .max_ulp = -1,
+                                  .worst = -1,
+                                  .worst_a = NAN,
+                                  .worst_b = NAN,
+                                  .error_a = none,
+                                  .error_b = none,
+                                  .rms_ratio = NAN,
+                                  .max_ratio = NAN};
     item->name = fdm_strdup(name);
     if (!item->name) return NULL;
     result->count++;
@@ -306,7 +318,8 @@ fdm_status fdm_compare(fdm_comparison *result, const fdm_tensors *a, const fdm_t
     const fdm_compare_options equal = {0}, *o = options ? options : &equal;
     size_t slots, bytes;
     *result = (fdm_comparison){.with_truth = truth != NULL};
-    if (!(o->rtol >= 0 && isfinite(o->rtol) && o->atol >= 0 && isfinite(o->atol) && o->ulp >= 0))
+    if (!(o->rtol >= 0 && isfinite(o->rtol) && o->atol >= 0 && isfinite(o->atol) && o->mtol >= 0 &&
+          isfinite(o->mtol) && o->ulp >= 0))
         return fdm_fail(err, FDM_BAD_USAGE, "tolerances must be finite and not negative");
     if (o->by_truth && !truth) return fdm_fail(err, FDM_BAD_USAGE, "judging by the truth needs a truth");
     if (!fdm_add_size(&slots, a->count, b->count) || !fdm_mul_size(&bytes, slots, sizeof *result->items))

@@ -26,10 +26,6 @@ declare -A part_of_header=(
     [config]=nn [model]=nn [denoiser]=nn
     [sample]=sample [sampler]=sample [train]=train [compare]=verify
 )
-# What may be included across the rule above, each with its reason.
-declare -A exception=(
-    ["simd:nn/backend.h"]="layer arguments: declarations only"
-)
 
 # violations FILE PART: one line for every include that the table does not allow
 violations() {
@@ -47,8 +43,7 @@ violations() {
         */*)
             to=${target%%/*}
             [ -n "${may[$to]+set}" ] || continue # a system folder such as sys/
-            [ "$to" = "$part" ] || [[ " ${may[$part]} " == *" $to "* ]] ||
-                [ -n "${exception[$part:$target]:-}" ] || echo "$file:$line: $part must not know $to" ;;
+            [ "$to" = "$part" ] || [[ " ${may[$part]} " == *" $to "* ]] || echo "$file:$line: $part must not know $to" ;;
         esac
     done < <(grep -nE '^ *# *include' "$file")
 }

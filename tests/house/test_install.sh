@@ -46,6 +46,15 @@ verdict "and needs libfdm.so by its soname" bash -c "readelf -d $tmp/shared | gr
 verdict "a program builds against libfdm.a" "$cc" -std=c11 -Wall -Werror "${cflags[@]}" -o "$tmp/static" "$tmp/user.c" \
     "${static_libs[@]/#-lfdm/-l:libfdm.a}"
 verdict "and runs without libfdm.so" test "$("$tmp/static")" = "x holds 6 numbers"
+# The example of fdm.h is a program.
+{
+    printf '#include <fdm.h>\n#include <stdio.h>\nint main(void) {\n'
+    sed -n 's/^ \*     / /p' include/fdm.h
+    printf 'return (int)status;\n}\n'
+} >"$tmp/example.c"
+verdict "the example of fdm.h compiles" "$cc" -std=c11 -Wall -Wextra -Werror "${cflags[@]}" -o "$tmp/example" "$tmp/example.c" \
+    "${libs[@]}"
+verdict "and runs" bash -c "LD_LIBRARY_PATH=$tmp/usr/lib $tmp/example | grep -q '^D(0; 1.5) = '"
 verdict "the installed command runs" "$tmp/usr/bin/fdm" --version
 verdict "make uninstall" quiet_make uninstall PREFIX="$tmp/usr"
 verdict "leaves no file behind" test -z "$(find "$tmp/usr" ! -type d)"
