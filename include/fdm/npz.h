@@ -28,7 +28,8 @@ extern "C" {
  * Errors, after which the set is empty: FDM_BAD_INPUT (missing or malformed), FDM_NO_RESOURCE (out of memory). */
 FDM_API fdm_status fdm_npz_read(fdm_tensors *set, const char *path, fdm_error *err);
 /* The same for an archive in memory, which may go afterwards.  `label` names it in messages. */
-FDM_API fdm_status fdm_npz_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label, fdm_error *err);
+FDM_API fdm_status fdm_npz_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label,
+                                 fdm_error *err);
 
 /* Writes a set as stored (uncompressed) members with fixed timestamps: same set, same bytes.  Metadata has no
  * place in the format and is left out.  The file appears whole or not at all.

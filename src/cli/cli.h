@@ -96,9 +96,9 @@ struct fdm_option {
 #define FDM_OPTION_ENUM(S, field, long_name, choice_list, text)                                                \
     {.name = (long_name), .type = FDM_TYPE_ENUM, .offset = FDM_OFFSET(S, field, int), .choices = (choice_list), \
      .help = (text)}
-#define FDM_OPTION_INTLIST(S, field, long_name, lo, hi, value_name, text)                                             \
-    {.name = (long_name), .type = FDM_TYPE_INTLIST, .offset = FDM_OFFSET(S, field, struct fdm_intlist), .imin = (lo), \
-     .imax = (hi), .value = (value_name), .help = (text)}
+#define FDM_OPTION_INTLIST(S, field, long_name, lo, hi, value_name, text)                                       \
+    {.name = (long_name), .type = FDM_TYPE_INTLIST, .offset = FDM_OFFSET(S, field, struct fdm_intlist),          \
+     .imin = (lo), .imax = (hi), .value = (value_name), .help = (text)}
 #define FDM_OPTION_FLOATLIST(S, field, long_name, lo, hi, value_name, text)                                    \
     {.name = (long_name), .type = FDM_TYPE_FLOATLIST, .offset = FDM_OFFSET(S, field, struct fdm_floatlist), \
      .fmin = (lo), .fmax = (hi), .value = (value_name), .help = (text)}

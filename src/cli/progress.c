@@ -29,7 +29,8 @@ void fdm_catch_signals(void) {
     for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) {
         struct sigaction old;
         /* Started with the signal ignored (a background job): leave it so. */
-        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
     signal(SIGXFSZ, SIG_IGN); /* so is a file larger than ulimit -f */
@@ -102,8 +103,13 @@ static void show(struct fdm_progress *p, double time) {
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total) {
     double time = now();
-    *p = (struct fdm_progress){.what = what, .unit = unit, .total = total, .start = time, .shown = time,
-                               .quiet = cli->quiet, .terminal = isatty(STDERR_FILENO) == 1};
+    *p = (struct fdm_progress){.what = what,
+                               .unit = unit,
+                               .total = total,
+                               .start = time,
+                               .shown = time,
+                               .quiet = cli->quiet,
+                               .terminal = isatty(STDERR_FILENO) == 1};
     if (!p->quiet && p->terminal) show(p, time);
 }
 
