@@ -34,7 +34,7 @@ static const struct sample_options defaults = {.steps = 18, .class_index = -1, .
 static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
-    FDM_OPTION_INTLIST(struct sample_options, seeds, "seeds", 0, 4294967295, "LIST", "one image per seed, such as 0-63,100 (default 0-63)"),
+    FDM_OPTION_INTLIST(struct sample_options, seeds, "seeds", 0, INT64_MAX, "LIST", "one image per seed, such as 0-63,100 (default 0-63)"),
     FDM_OPTION_INT(struct sample_options, steps, "steps", 2, FDM_MAX_STEPS, "N", "steps of the noise grid (default 18)"),
     FDM_OPTION_ENUM(struct sample_options, solver, "solver", solver_names, "edm: Heun; dpm: DPM-Solver++ singlestep; dpm2m, dpm3m: multistep"),
     FDM_OPTION_FLOAT(struct sample_options, sigma_min, "sigma_min", 1e-12, 1e12, "X", "lowest noise level (default 0.002)"),

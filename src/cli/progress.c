@@ -33,6 +33,7 @@ void fdm_catch_signals(void) {
             sigaction(numbers[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file larger than ulimit -f */
 }
 
 bool fdm_interrupted(void) { return stop_requested != 0; }
