@@ -94,12 +94,26 @@ V16_FN v16 v16_sqrt(v16 a) {
 V16_FN float v16_lane_fma(float a, float b, float c) {
     return __builtin_fmaf(a, b, c);
 }
+
+V16_FN v16 v16_fma(v16 a, v16 b, v16 c) {
+    v16 r;
+    V16_EACH r.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]);
+    return r;
+}
 #else
+/* GCC up to 12 at least takes (double)(float)x for x in vectors of two lanes: it compares the vectors' precisions,
+ * which count lanes.  A rounding to float that may be widened again must therefore be out of its sight. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define V16_KEEP_ROUNDING(x) __asm__("" : "+m"(x))
+#else
+#define V16_KEEP_ROUNDING(x) ((void)0)
+#endif
+
 /* a*b + c rounded once, without FMA hardware.  a*b is exact in f64 (24 + 24 <= 53 bits).  s + e is the exact sum
  * (TwoSum); s is then rounded to odd - of the two doubles around the exact sum, the one with the odd last bit - and
  * f64 -> f32 of that cannot round twice, because 53 >= 24 + 2.  Where e is NaN (s infinite or NaN), s stands.
  * In integers and without a branch, because compilers vectorise that and not comparisons of doubles. */
-V16_FN float v16_lane_fma(float a, float b, float c) {
+V16_FN double v16_fma_to_odd(float a, float b, float c) {
     const double p = (double)a * (double)b, d = (double)c;
     const double s = p + d;
     const double t = s - p;
@@ -113,15 +127,23 @@ V16_FN float v16_lane_fma(float a, float b, float c) {
     sb += step - ((step & toward_zero) << 1);
     double odd;
     memcpy(&odd, &sb, sizeof odd);
-    return (float)odd;
+    return odd;
 }
-#endif
+
+/* One lane, for code that has no use for a whole vector. */
+V16_FN float v16_lane_fma(float a, float b, float c) {
+    float r = (float)v16_fma_to_odd(a, b, c);
+    V16_KEEP_ROUNDING(r);
+    return r;
+}
 
 V16_FN v16 v16_fma(v16 a, v16 b, v16 c) {
     v16 r;
-    V16_EACH r.v[i] = v16_lane_fma(a.v[i], b.v[i], c.v[i]);
+    V16_EACH r.v[i] = (float)v16_fma_to_odd(a.v[i], b.v[i], c.v[i]);
+    V16_KEEP_ROUNDING(r);
     return r;
 }
+#endif
 
 V16_FN v16m v16_lt(v16 a, v16 b) {
     v16m r;

@@ -230,10 +230,11 @@ static const double f32_tolerance = 3e-6;
  * summation differ by chance:
  *   single layers: about 1/sqrt(2 * elements), 1 % for the thousands of elements here;
  *   blocks: errors share the statistics of a group, so they scatter more.  Over 300 random inputs of each block
- *     against PyTorch 1.13, the ratio's geometric mean was 0.96 to 0.98 and one draw scattered by 2 to 6 %
- *     (most in block_down, the smallest); 1.15 is the largest mean plus three times its scatter.
+ *     against PyTorch 1.13, the ratio's geometric mean was 0.96 to 0.98; over 400 of block_down, the smallest, the
+ *     RMS error of one draw scattered by 10 % around its own mean, and PyTorch's is another such draw: 14 % for the
+ *     ratio.  1.45 is the mean plus three times that.
  * The mean over all layers gets no allowance. */
-static const double layer_rms_ratio = 1.02, block_rms_ratio = 1.15, mean_rms_ratio = 1.0;
+static const double layer_rms_ratio = 1.02, block_rms_ratio = 1.45, mean_rms_ratio = 1.0;
 
 struct layer {
     const char *prefix, *out, *out_f64; /* out_f64 NULL: the reference is the truth */

@@ -184,13 +184,14 @@ struct fdm_progress {
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total);
 void fdm_progress_update(struct fdm_progress *p, int64_t done);
-/* Ends the line and, unless interrupted, says how long it took. */
-void fdm_progress_end(struct fdm_progress *p);
+/* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
+void fdm_progress_end(struct fdm_progress *p, bool done);
 
 /* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */
 void fdm_catch_signals(void);
 bool fdm_interrupted(void);
+bool fdm_stop_if_interrupted(void *unused); /* an fdm_stop_fn */
 fdm_status fdm_fail_interrupted(fdm_error *err);
 
 #endif

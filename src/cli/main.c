@@ -158,6 +158,13 @@ static void spin_briefly(char **argv) {
     /* no /proc: go on as we are */
 }
 
+/* Where a thread cannot be created (ulimit -v, -u), the OpenMP runtime says so and calls exit(1), which would mean a
+ * failed comparison here. */
+static bool finished;
+static void on_exit_of_others(void) {
+    if (!finished) _exit(FDM_NO_RESOURCE);
+}
+
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const struct fdm_command *command = NULL;
@@ -166,6 +173,7 @@ int main(int argc, char **argv) {
 
     reserve_standard_streams();
     spin_briefly(argv);
+    atexit(on_exit_of_others);
     fdm_catch_signals();
     if (!name || strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         status = help(name ? argc - 2 : 0, argv + 2, &err);
@@ -183,5 +191,6 @@ int main(int argc, char **argv) {
     }
     if (status != FDM_OK && err.message[0])
         fprintf(stderr, "fdm%s%s: %s\n", command ? " " : "", command ? command->name : "", err.message);
+    finished = true;
     return (int)status;
 }

@@ -33,9 +33,14 @@ void fdm_catch_signals(void) {
             sigaction(numbers[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file larger than ulimit -f */
 }
 
 bool fdm_interrupted(void) { return stop_requested != 0; }
+bool fdm_stop_if_interrupted(void *unused) {
+    (void)unused;
+    return fdm_interrupted();
+}
 
 fdm_status fdm_fail_interrupted(fdm_error *err) { return fdm_fail(err, FDM_INTERRUPTED, "interrupted"); }
 
@@ -114,10 +119,10 @@ void fdm_progress_update(struct fdm_progress *p, int64_t done) {
     if (!p->quiet && time - p->shown >= (p->terminal ? terminal_period : plain_period)) show(p, time);
 }
 
-void fdm_progress_end(struct fdm_progress *p) {
+void fdm_progress_end(struct fdm_progress *p, bool done) {
     if (p->quiet) return;
     if (p->terminal) fputs("\r\033[K", stderr);
-    if (fdm_interrupted()) return;
+    if (!done) return; /* an error follows, and it is one line */
     double elapsed = now() - p->start;
     fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done, p->unit, elapsed);
     if (p->done > 0 && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)p->done / elapsed);

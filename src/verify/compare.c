@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 
 const char *fdm_compare_outcome_name(fdm_compare_outcome outcome) {
     switch (outcome) {
@@ -178,18 +179,10 @@ static bool same_shape(const fdm_tensor *a, const fdm_tensor *b) {
     return true;
 }
 
-static void format_shape(char *out, size_t size, const fdm_tensor *t) {
-    size_t used = (size_t)snprintf(out, size, "[");
-    for (int i = 0; i < t->ndim && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%" PRId64, i ? "," : "", t->shape[i]);
-    if (used < size) snprintf(out + used, size - used, "]");
-}
-
-static void describe_shapes(fdm_comparison_item *item, const fdm_tensor *a, const char *whose,
-                            const fdm_tensor *b) {
+static void describe_shapes(fdm_comparison_item *item, const fdm_tensor *a, const char *whose, const fdm_tensor *b) {
     char left[64], right[64];
-    format_shape(left, sizeof left, a);
-    format_shape(right, sizeof right, b);
+    fdm_shape_text(left, sizeof left, a->ndim, a->shape);
+    fdm_shape_text(right, sizeof right, b->ndim, b->shape);
     item->outcome = FDM_COMPARE_SHAPE;
     snprintf(item->detail, sizeof item->detail, "shape %s, %s %s", left, whose, right);
 }
