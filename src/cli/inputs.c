@@ -97,6 +97,7 @@ fdm_status fdm_input_read(double **out, int64_t *n, const fdm_tensors *set, cons
     const int64_t count = fdm_tensor_numel(t), per_row = count / rows;
     if (!fdm_mul_size(&bytes, (size_t)per_row * sizeof **out, (size_t)*n) || !(*out = malloc(bytes ? bytes : 1)))
         return fdm_fail_oom(err, w->name, (size_t)count * sizeof **out);
-    for (int64_t i = 0; i < *n * per_row; i++) (*out)[i] = fdm_tensor_get(t, rows == *n ? i : i % per_row);
-    return check_values(*out, count, path, w, err);
+    const int64_t total = *n * per_row;
+    for (int64_t i = 0; i < total; i++) (*out)[i] = fdm_tensor_get(t, rows == *n ? i : i % per_row);
+    return check_values(*out, total, path, w, err);
 }
