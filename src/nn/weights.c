@@ -71,15 +71,29 @@ static struct module_tensors expect_module(struct findings *f, const fdm_tensors
     return t;
 }
 
+enum { CHUNK = 65536 };
+
+static int64_t count_nonfinite(const uint32_t *bits, int64_t count) {
+    int64_t found = 0;
+    for (int64_t j = 0; j < count; j++) found += (bits[j] & 0x7f800000u) == 0x7f800000u;
+    return found;
+}
+
 static fdm_status check_finite(const fdm_tensors *weights, int threads, const char *where, fdm_error *err) {
     for (size_t i = 0; i < weights->count; i++) {
         const fdm_tensor *t = &weights->items[i];
         if (t->dtype != FDM_F32 || strncmp(t->name, "model.", 6) != 0) continue;
         const int64_t count = fdm_tensor_numel(t);
         const uint32_t *bits = t->data;
-        int64_t bad = 0; /* integer counts: the order of a parallel sum does not matter */
-#pragma omp parallel for num_threads(threads) reduction(+ : bad) schedule(static) if (count > 65536)
-        for (int64_t j = 0; j < count; j++) bad += (bits[j] & 0x7f800000u) == 0x7f800000u;
+        int64_t bad = 0; /* an atomic count, not a reduction: clang's reductions add a global of another name */
+#pragma omp parallel for num_threads(threads) schedule(static) if (count > CHUNK)
+        for (int64_t first = 0; first < count; first += CHUNK) {
+            const int64_t found = count_nonfinite(bits + first, count - first < CHUNK ? count - first : CHUNK);
+            if (found) {
+#pragma omp atomic
+                bad += found;
+            }
+        }
         if (bad)
             return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s holds %" PRId64 " values that are NaN or infinite; a model "
                             "must be finite", where, t->name, bad);
