@@ -290,10 +290,13 @@ try 0 '' sample --model "$model" --outdir "$work/a/b//c" --seeds 0 --steps 2 # m
 
 # ---- Signals -------------------------------------------------------------------------------------------------------
 stop() { # SIGNAL ARGUMENT...: asked to stop while at work
-    local signal=$1 code
+    local signal=$1 code seconds
     shift
-    timeout --preserve-status -k 60 -s "$signal" 0.5 "$fdm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    code=$?
+    for seconds in 0.5 3 10; do # on a starved machine the program may not have come to listen yet: later, then
+        timeout --preserve-status -k 60 -s "$signal" "$seconds" "$fdm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+        code=$?
+        [ -s "$tmp/err" ] && break
+    done
     verdict "SIG$signal ends fdm $1 with 130" test "$code" = 130
     verdict "in one line" grep -qx "fdm $1: interrupted" "$tmp/err"
     verdict "and leaves nothing half-written" test -z "$(find "$work" ! -type d)"
