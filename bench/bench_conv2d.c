@@ -1,6 +1,6 @@
 /* bench_conv2d.c - speed of the direct convolution on the layers of the CIFAR-10 DDPM++ network.
  *
- *   bench_conv2d [--isa X] [--threads N] [--rounds N] [--n BATCH]
+ *   bench_conv2d [--isa X] [--threads N] [--rounds N] [--n BATCH] [--layer INDEX]
  *
  * A shared machine changes speed from second to second, so every round measures the FMA peak just before the layer,
  * and what counts is the median over the rounds of layer / peak. */
@@ -142,9 +142,10 @@ static void bench_layer(const struct fdm_exec *exec, enum fdm_isa isa, const str
         if (after > peaks[r]) peaks[r] = after;
         ratio[r] = speed[r] / peaks[r];
     }
+    const double middle = median(ratio, rounds); /* sorts */
     printf("%dx%d %3d->%3d %2dx%-2d N=%d  %7.1f GFLOP/s  peak %6.1f  median of ratios %5.1f %%  best %5.1f %%\n",
            l->k, l->k, l->in_c, l->out_c, l->size, l->size, n, median(speed, rounds), median(peaks, rounds),
-           100 * median(ratio, rounds), 100 * ratio[rounds - 1]);
+           100 * middle, 100 * ratio[rounds - 1]);
     fdm_free_aligned(weight), fdm_free_aligned(packed), fdm_free_aligned(in.data), fdm_free_aligned(out.data);
 }
 

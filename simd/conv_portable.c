@@ -26,9 +26,14 @@ static pair widen(const float *f) {
     return __builtin_convertvector(narrow, pair);
 }
 
+/* `rounded` is volatile because gcc 12 -O3 otherwise drops the rounding to float on the way from lane_fma's double to
+ * acc's (seen in the assembly: no cvtpd2ps). */
 static __attribute__((noinline)) void fma_exact(pair acc[PAIRS], const pair weight[PAIRS], double x) {
     for (int j = 0; j < PAIRS; j++) {
-        for (int l = 0; l < 2; l++) acc[j][l] = v16_lane_fma((float)weight[j][l], (float)x, (float)acc[j][l]);
+        for (int l = 0; l < 2; l++) {
+            volatile float rounded = v16_lane_fma((float)weight[j][l], (float)x, (float)acc[j][l]);
+            acc[j][l] = (double)rounded;
+        }
     }
 }
 

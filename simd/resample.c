@@ -1,25 +1,19 @@
 /* resample.c - one row of depthwise resampling by 2; each vector holds the 16 channels of a pixel. */
+#include "base/base.h"
 #include "simd/kernel_table.h"
 #include "simd/v16.h"
-
-static int max_int(int a, int b) {
-    return a > b ? a : b;
-}
-static int min_int(int a, int b) {
-    return a < b ? a : b;
-}
 
 /* The chain of output pixel x: taps j = first, first + step, ... < end of every row. */
 V16_FN v16 pixel_sum(const struct fdm_resample_row *r, int x) {
     int first, end, step;
     if (r->up) { /* ix = (x + pad - j)/2 within the input */
         const int top = x + r->pad;
-        first = max_int(top & 1, top - 2 * (r->in_w - 1)); /* both have the parity of top */
-        end = min_int(r->len, top + 1);
+        first = fdm_max_int(top & 1, top - 2 * (r->in_w - 1)); /* both have the parity of top */
+        end = fdm_min_int(r->len, top + 1);
         step = 2;
     } else { /* ix = 2x + j - pad within the input */
-        first = max_int(0, r->pad - 2 * x);
-        end = min_int(r->len, r->in_w + r->pad - 2 * x);
+        first = fdm_max_int(0, r->pad - 2 * x);
+        end = fdm_min_int(r->len, r->in_w + r->pad - 2 * x);
         step = 1;
     }
     v16 sum = v16_zero();

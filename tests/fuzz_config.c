@@ -16,6 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (!err.message[0] || strpbrk(err.message, "\n\r") || err.status != status) abort();
         return 0;
     }
+    fdm_config_size measured;
+    if (fdm_config_measure(&measured, &config, &err) || measured.parameters < 1 || measured.flops < 1) abort();
     char *json = fdm_config_json(&config); /* what was accepted survives a round trip */
     if (!json || fdm_config_parse(&again, json, strlen(json), NULL, "again", &err)) abort();
     free(json);

@@ -13,8 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fdm_error err = {.status = FDM_OK};
     volatile double sum = 0;
     bool npy = size > 0 && data[0] == 0x93;
-    fdm_status status = npy ? fdm_npy_parse(&set, data, size, "x", "fuzz", &err)
-                            : fdm_npz_parse(&set, data, size, "fuzz", &err);
+    fdm_status status =
+        npy ? fdm_npy_parse(&set, data, size, "x", "fuzz", &err) : fdm_npz_parse(&set, data, size, "fuzz", &err);
     if (status && (!err.message[0] || strpbrk(err.message, "\n\r") || err.status != status || set.items)) abort();
     for (size_t i = 0; i < set.count; i++) {
         const fdm_tensor *t = &set.items[i];

@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fdm_error err = {.status = FDM_OK};
     volatile unsigned sum = 0;
     fdm_status status = fdm_png_parse(&image, data, size, "fuzz", (int)(size % 5), &err);
-    if (status && (!err.message[0] || strpbrk(err.message, "\n\r") || err.status != status || image.pixels)) abort();
+    if (status && (!err.message[0] || strpbrk(err.message, "\n\r") || err.status != status || image.pixels))
+        abort();
     size_t n = (size_t)image.width * (size_t)image.height * (size_t)image.channels;
     for (size_t i = 0; i < n; i++) sum = sum + image.pixels[i];
     fdm_image_free(&image);
@@ -24,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 #ifdef FDM_FUZZ_OWN_STB /* stb instrumented, instead of the system's library */
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Weverything"
-#pragma clang attribute push(__attribute__((no_sanitize("undefined"))), apply_to = function) /* its pointer arithmetic is loose */
+#pragma clang attribute push(__attribute__((no_sanitize("undefined"))),                                            \
+                             apply_to = function) /* its pointer arithmetic is loose */
 #endif
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb_image.h>

@@ -34,7 +34,9 @@ static int for_each_file(int (*each)(const char *path)) {
     return count;
 }
 
-int scratch_count_files(void) { return for_each_file(NULL); }
+int scratch_count_files(void) {
+    return for_each_file(NULL);
+}
 
 void scratch_end(void) {
     for_each_file(remove);
@@ -85,7 +87,8 @@ void check_refused(fdm_status got, fdm_status expected, const fdm_error *err, co
     ck_assert_int_eq(err->status, expected);
     ck_assert_msg(err->message[0] != '\0', "no message");
     ck_assert_msg(strpbrk(err->message, "\n\r") == NULL, "more than one line: %s", err->message);
-    ck_assert_msg(!mention || strstr(err->message, mention), "\"%s\" does not mention \"%s\"", err->message, mention);
+    ck_assert_msg(!mention || strstr(err->message, mention), "\"%s\" does not mention \"%s\"", err->message,
+                  mention);
 }
 
 void check_same_tensors(const fdm_tensors *a, const fdm_tensors *b, bool meta) {
@@ -112,7 +115,12 @@ void fill_all_dtypes(fdm_tensors *set, bool numpy) {
     static const struct {
         int ndim;
         int64_t shape[FDM_MAX_NDIM];
-    } shapes[] = {{0, {0}}, {1, {7}}, {2, {3, 5}}, {3, {2, 0, 4}}, {4, {2, 3, 1, 2}}, {1, {0}},
+    } shapes[] = {{0, {0}},
+                  {1, {7}},
+                  {2, {3, 5}},
+                  {3, {2, 0, 4}},
+                  {4, {2, 3, 1, 2}},
+                  {1, {0}},
                   {8, {1, 2, 1, 3, 1, 2, 1, 2}}};
     uint32_t state = 12345;
     for (int d = 0; d < FDM_DTYPE_COUNT; d++) {
@@ -121,8 +129,7 @@ void fill_all_dtypes(fdm_tensors *set, bool numpy) {
             fdm_tensor *t;
             if (numpy && d == FDM_BF16) continue;
             snprintf(name, sizeof name, "%s.t%zu \xc3\xa9\"\\/", fdm_dtype_name((fdm_dtype)d), s);
-            fdm_status status =
-                fdm_tensors_add(set, name, (fdm_dtype)d, shapes[s].ndim, shapes[s].shape, &t, NULL);
+            fdm_status status = fdm_tensors_add(set, name, (fdm_dtype)d, shapes[s].ndim, shapes[s].shape, &t, NULL);
             ck_assert_int_eq(status, FDM_OK);
             for (size_t i = 0; i < t->nbytes; i++) {
                 state = state * 1664525u + 1013904223u;

@@ -32,8 +32,8 @@ bool is_refusal(fdm_status got, fdm_status expected, const fdm_error *err, const
 /* Names, types, shapes, bytes and (if `meta`) metadata agree. */
 void check_same_tensors(const fdm_tensors *a, const fdm_tensors *b, bool meta);
 
-/* One tensor of every dtype (but BF16 if `numpy`), of 0 to 8 dimensions and with empty ones, with all kinds of bits,
- * NaN among them. */
+/* One tensor of every dtype (but BF16 if `numpy`), of 0 to 8 dimensions and with empty ones, with all kinds of
+ * bits, NaN among them. */
 void fill_all_dtypes(fdm_tensors *set, bool numpy);
 
 #endif

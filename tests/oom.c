@@ -36,9 +36,7 @@ static atomic_long countdown, failed, live;
  * allocations (a few kB per thread team; BLIS's packing buffers) never fail here. */
 static const char *const spared_libraries[] = {"libgomp", "libomp", "libblis"};
 enum { MAX_SPARED = 16 };
-static struct {
-    uintptr_t begin, end;
-} spared[MAX_SPARED];
+static struct { uintptr_t begin, end; } spared[MAX_SPARED];
 static int spared_count;
 
 static int note_spared(struct dl_phdr_info *info, size_t size, void *unused) {
@@ -95,8 +93,12 @@ static void *aligned(const void *caller, size_t alignment, size_t n) {
     return counted(__interceptor_memalign ? __interceptor_memalign(alignment, n) : __libc_memalign(alignment, n));
 }
 
-REPLACES void *memalign(size_t alignment, size_t n) { return aligned(__builtin_return_address(0), alignment, n); }
-REPLACES void *aligned_alloc(size_t alignment, size_t n) { return aligned(__builtin_return_address(0), alignment, n); }
+REPLACES void *memalign(size_t alignment, size_t n) {
+    return aligned(__builtin_return_address(0), alignment, n);
+}
+REPLACES void *aligned_alloc(size_t alignment, size_t n) {
+    return aligned(__builtin_return_address(0), alignment, n);
+}
 
 REPLACES int posix_memalign(void **out, size_t alignment, size_t n) {
     void *p = aligned(__builtin_return_address(0), alignment, n);
@@ -106,13 +108,19 @@ REPLACES int posix_memalign(void **out, size_t alignment, size_t n) {
 
 REPLACES void free(void *p) {
     if (p) atomic_fetch_sub_explicit(&live, 1, memory_order_relaxed);
-    if (__interceptor_free) __interceptor_free(p);
-    else __libc_free(p);
+    if (__interceptor_free)
+        __interceptor_free(p);
+    else
+        __libc_free(p);
 }
 
-static long live_blocks(void) { return atomic_load(&live); }
+static long live_blocks(void) {
+    return atomic_load(&live);
+}
 
-bool oom_available(void) { return true; }
+bool oom_available(void) {
+    return true;
+}
 
 void oom_arm(long k, bool and_later) {
     if (spared_count == 0) dl_iterate_phdr(note_spared, NULL);
@@ -129,10 +137,18 @@ long oom_disarm(void) {
 
 #else
 
-static long live_blocks(void) { return 0; }
-bool oom_available(void) { return false; }
-void oom_arm(long k, bool and_later) { (void)k, (void)and_later; }
-long oom_disarm(void) { return 0; }
+static long live_blocks(void) {
+    return 0;
+}
+bool oom_available(void) {
+    return false;
+}
+void oom_arm(long k, bool and_later) {
+    (void)k, (void)and_later;
+}
+long oom_disarm(void) {
+    return 0;
+}
 
 #endif
 
@@ -171,6 +187,7 @@ long oom_sweep(const char *what, bool (*body)(void *arg), void *arg) {
         return report(-1);
     }
     long once = sweep(what, body, arg, false), all = once < 0 ? -1 : sweep(what, body, arg, true);
-    if (once >= 0 && all >= 0) printf("%s: each of %ld allocations failed once and for good, no leak\n", what, once);
+    if (once >= 0 && all >= 0)
+        printf("%s: each of %ld allocations failed once and for good, no leak\n", what, once);
     return report(all < 0 ? -1 : once);
 }

@@ -21,9 +21,9 @@
 
 #include <stdbool.h>
 
-/* Runs `body` as described; the first run, without failures, warms up caches and must succeed.  Prints what was done
- * and returns the number of allocations of a complete run, 0 if allocation failure cannot be injected here (prints
- * SKIP), or -1 after printing what went wrong (a leak, or failure without a failed allocation). */
+/* Runs `body` as described; the first run, without failures, warms up caches and must succeed.  Prints what was
+ * done and returns the number of allocations of a complete run, 0 if allocation failure cannot be injected here
+ * (prints SKIP), or -1 after printing what went wrong (a leak, or failure without a failed allocation). */
 long oom_sweep(const char *what, bool (*body)(void *arg), void *arg);
 
 /* By hand: fail allocation number `k` (from 0) from now on, and all later ones if `and_later`. */

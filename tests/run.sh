@@ -11,6 +11,7 @@ only=("$@")
 export FDM_BUILD=$build CK_DEFAULT_TIMEOUT=${CK_DEFAULT_TIMEOUT:-600}
 # Idle OpenMP threads that spin take the cores from the busy ones where a machine is shared.
 export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000} KMP_BLOCKTIME=${KMP_BLOCKTIME:-1}
+export LSAN_OPTIONS=${LSAN_OPTIONS:-print_suppressions=0}
 limit=${FDM_TEST_LIMIT:-1200} # seconds for one program: hangs end, slow machines do not
 passed=0 failed=0 skipped=0
 bad=()

@@ -292,7 +292,8 @@ START_TEST(shape_and_dtype_must_be_the_same) {
     ck_assert_int_eq(compare_shapes(2, s23, FDM_F16, 2, s23, FDM_BF16), FDM_COMPARE_DTYPE);
     ck_assert_int_eq(compare_shapes(2, s23, FDM_I32, 2, s23, FDM_U32), FDM_COMPARE_DTYPE);
     ck_assert_int_eq(compare_shapes(1, s0, FDM_F32, 1, s0, FDM_F32), FDM_COMPARE_PASS);
-    ck_assert_int_eq(compare_shapes(0, s0, FDM_F32, 1, s0, FDM_F32), FDM_COMPARE_SHAPE); /* a scalar has an element */
+    ck_assert_int_eq(compare_shapes(0, s0, FDM_F32, 1, s0, FDM_F32),
+                     FDM_COMPARE_SHAPE); /* a scalar has an element */
 }
 END_TEST
 
@@ -378,8 +379,9 @@ START_TEST(what_the_truth_lacks_fails) {
 END_TEST
 
 START_TEST(bad_options_are_refused) {
-    const fdm_compare_options bad[] = {{.rtol = -1}, {.rtol = NAN}, {.rtol = INFINITY}, {.atol = -1e-300},
-                                       {.atol = NAN}, {.mtol = -1}, {.mtol = NAN}, {.ulp = -1}, {.by_truth = true}};
+    const fdm_compare_options bad[] = {{.rtol = -1},      {.rtol = NAN}, {.rtol = INFINITY},
+                                       {.atol = -1e-300}, {.atol = NAN}, {.mtol = -1},
+                                       {.mtol = NAN},     {.ulp = -1},   {.by_truth = true}};
     fdm_tensors empty = {0};
     for (size_t i = 0; i < FDM_ARRAY_LEN(bad); i++) {
         fdm_comparison result = {0};

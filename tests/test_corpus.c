@@ -23,7 +23,9 @@
 
 enum { MUTATIONS = 300 }; /* per seed */
 
-static uint32_t next_random(uint32_t *state) { return *state = *state * 1664525u + 1013904223u; }
+static uint32_t next_random(uint32_t *state) {
+    return *state = *state * 1664525u + 1013904223u;
+}
 
 /* A copy with a few bytes changed, or cut short, or with a piece copied elsewhere; exactly its size, for ASan. */
 static uint8_t *mutate(size_t *n, const uint8_t *seed, size_t seed_bytes, uint32_t *state) {
@@ -33,10 +35,14 @@ static uint8_t *mutate(size_t *n, const uint8_t *seed, size_t seed_bytes, uint32
     for (uint32_t changes = 1 + (next_random(state) >> 30); changes > 0 && *n > 0; changes--) {
         size_t at = (next_random(state) >> 8) % *n, from = (next_random(state) >> 8) % *n;
         uint32_t kind = next_random(state) >> 30;
-        if (kind == 0) copy[at] ^= (uint8_t)(1u << (next_random(state) >> 29));
-        else if (kind == 1) copy[at] = telling[(next_random(state) >> 8) % sizeof telling];
-        else if (kind == 2) copy[at] = (uint8_t)(next_random(state) >> 24);
-        else memmove(copy + at, copy + from, *n - (at > from ? at : from));
+        if (kind == 0)
+            copy[at] ^= (uint8_t)(1u << (next_random(state) >> 29));
+        else if (kind == 1)
+            copy[at] = telling[(next_random(state) >> 8) % sizeof telling];
+        else if (kind == 2)
+            copy[at] = (uint8_t)(next_random(state) >> 24);
+        else
+            memmove(copy + at, copy + from, *n - (at > from ? at : from));
     }
     return copy;
 }
@@ -68,13 +74,21 @@ static void run_corpus(const char *name, int (*entry)(const uint8_t *data, size_
     ck_assert_int_gt(seeds, 2);
 }
 
-START_TEST(config) { run_corpus("config", fuzz_config); }
+START_TEST(config) {
+    run_corpus("config", fuzz_config);
+}
 END_TEST
-START_TEST(npz) { run_corpus("npz", fuzz_npz); }
+START_TEST(npz) {
+    run_corpus("npz", fuzz_npz);
+}
 END_TEST
-START_TEST(png) { run_corpus("png", fuzz_png); }
+START_TEST(png) {
+    run_corpus("png", fuzz_png);
+}
 END_TEST
-START_TEST(safetensors) { run_corpus("safetensors", fuzz_safetensors); }
+START_TEST(safetensors) {
+    run_corpus("safetensors", fuzz_safetensors);
+}
 END_TEST
 
 int main(void) {

@@ -20,13 +20,12 @@ static const char *build_dir(void) {
     return dir && *dir ? dir : "build";
 }
 
-/* Runs `fdm <arguments>` quietly and returns its exit code. */
+/* Runs `fdm <arguments>` quietly; 0 if it succeeded (else the status of waitpid). */
 static int fdm(const struct runner *r, const char *arguments) {
     char command[4096];
     snprintf(command, sizeof command, "'%s/fdm' %s %s%s%s -q", build_dir(), arguments,
              r->isa ? "--isa " : "--backend ", r->isa ? r->isa : r->backend, r->isa ? " --threads 2" : "");
-    const int status = system(command);
-    return status;
+    return system(command);
 }
 
 /* --- seeds to pixels --- */

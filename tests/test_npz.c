@@ -43,7 +43,7 @@ static void make_zip(const char *path, const struct member *members, int count) 
     ck_assert_ptr_nonnull(z);
     for (int i = 0; i < count; i++) {
         zip_int64_t at = zip_file_add(z, members[i].name, zip_source_buffer(z, members[i].bytes, members[i].n, 0),
-                                         ZIP_FL_ENC_UTF_8);
+                                      ZIP_FL_ENC_UTF_8);
         ck_assert(at >= 0);
         ck_assert_int_eq(zip_set_file_compression(z, (zip_uint64_t)at, members[i].method, 0), 0);
     }
@@ -285,8 +285,10 @@ START_TEST(npy_truncated_anywhere_or_damaged) {
             file[i] = (unsigned char)v;
             fdm_status status = fdm_npy_parse(&set, file, n, "x", "damaged.npy", &err);
             if (status) check_refused(status, FDM_BAD_INPUT, &err, "damaged.npy");
-            if (status) refused++;
-            else accepted++;
+            if (status)
+                refused++;
+            else
+                accepted++;
             fdm_tensors_free(&set);
         }
         file[i] = old;
@@ -345,14 +347,16 @@ START_TEST(npz_every_byte_damaged) {
             }
             bool same_names = set.count == 2 && fdm_tensors_find(&set, "a") && fdm_tensors_find(&set, "b");
             if (same_names) check_same_tensors(&whole, &set, false);
-            if (same_names) harmless++;
-            else renamed++;
+            if (same_names)
+                harmless++;
+            else
+                renamed++;
             fdm_tensors_free(&set);
         }
         file[i] = old;
     }
-    printf(".npz, one byte damaged: %d refused, %d with the same tensors, %d with other names or members\n", refused,
-           harmless, renamed);
+    printf(".npz, one byte damaged: %d refused, %d with the same tensors, %d with other names or members\n",
+           refused, harmless, renamed);
     fflush(stdout);
     ck_assert_int_gt(refused, harmless);
     fdm_tensors_free(&whole);
@@ -403,7 +407,8 @@ START_TEST(hostile_archives) {
         check_npz_refused(file, size, cases[i].mention);
         free(file);
     }
-    static const char *const names[][2] = {{"a\nb\x1b[31m.npy", "a?b?"}, {"\xff.npy", "UTF-8"}, {"\xc0\x80", "UTF-8"}};
+    static const char *const names[][2] = {
+        {"a\nb\x1b[31m.npy", "a?b?"}, {"\xff.npy", "UTF-8"}, {"\xc0\x80", "UTF-8"}};
     for (size_t i = 0; i < FDM_ARRAY_LEN(names); i++) { /* which libzip would not write */
         struct fdm_zip_writer z;
         ck_assert_int_eq(fdm_zip_begin(&z, path, NULL), FDM_OK);
@@ -482,7 +487,8 @@ START_TEST(unsuitable_files_and_names) {
     ck_assert_int_eq(fdm_tensors_add(&set, "half", FDM_BF16, 0, NULL, NULL, NULL), FDM_OK);
     check_refused(fdm_tensorfile_write(&set, scratch("x.npz"), &err), FDM_BAD_USAGE, &err, "BF16");
     check_refused(fdm_tensorfile_write(&set, scratch("x.npy"), &err), FDM_BAD_USAGE, &err, "BF16");
-    check_refused(fdm_tensorfile_write(&set, scratch("x.pt"), &err), FDM_BAD_USAGE, &err, ".safetensors, .npz or .npy");
+    check_refused(fdm_tensorfile_write(&set, scratch("x.pt"), &err), FDM_BAD_USAGE, &err,
+                  ".safetensors, .npz or .npy");
     check_refused(fdm_tensorfile_write(&set, scratch("a.npz/x"), &err), FDM_BAD_USAGE, &err, ".safetensors");
     ck_assert_int_eq(fdm_tensors_add(&set, "full", FDM_F32, 0, NULL, NULL, NULL), FDM_OK);
     check_refused(fdm_tensorfile_write(&set, scratch("x.npy"), &err), FDM_BAD_USAGE, &err, "2 tensors");

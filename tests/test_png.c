@@ -50,7 +50,9 @@ static void data(struct png *p, const void *rows, size_t n) {
     chunk(p, "IDAT", packed, bytes);
 }
 
-static void end(struct png *p) { chunk(p, "IEND", NULL, 0); }
+static void end(struct png *p) {
+    chunk(p, "IEND", NULL, 0);
+}
 
 static fdm_status parse(fdm_image *out, const struct png *p, int channels, fdm_error *err) {
     unsigned char *exact = copy_bytes(p->bytes, p->n);
@@ -111,7 +113,8 @@ START_TEST(conversion_of_channels) {
     for (int c = 1; c <= 4; c++) {
         ck_assert_msg(parse(&image, &p, c, &err) == FDM_OK, "%s", err.message);
         ck_assert_int_eq(image.channels, c);
-        ck_assert(memcmp(image.pixels, pixel, (size_t)(c % 2 ? c : c - 1)) == 0); /* gray of equal parts is that part */
+        ck_assert(memcmp(image.pixels, pixel, (size_t)(c % 2 ? c : c - 1)) ==
+                  0); /* gray of equal parts is that part */
         if (c % 2 == 0) ck_assert_int_eq(image.pixels[c - 1], 255);
         fdm_image_free(&image);
     }
@@ -120,7 +123,8 @@ START_TEST(conversion_of_channels) {
 }
 END_TEST
 
-/* 16-bit, narrow, palette with transparency, interlaced, several IDATs, unknown ancillary chunks, trailing bytes. */
+/* 16-bit, narrow, palette with transparency, interlaced, several IDATs, unknown ancillary chunks, trailing bytes.
+ */
 START_TEST(other_kinds) {
     static struct png p;
     fdm_image image;
@@ -149,7 +153,8 @@ START_TEST(other_kinds) {
     end(&p);
     for (int i = 0; i < 2; i++) {
         ck_assert_msg(parse(&image, &p, 0, &err) == FDM_OK, "%s", err.message);
-        ck_assert(image.channels == 4 && memcmp(image.pixels, "\1\2\3\x80\4\5\6\xff\7\x8\x9\xff\0\0\0\xff", 16) == 0);
+        ck_assert(image.channels == 4 &&
+                  memcmp(image.pixels, "\1\2\3\x80\4\5\6\xff\7\x8\x9\xff\0\0\0\xff", 16) == 0);
         fdm_image_free(&image);
     }
 
@@ -171,11 +176,25 @@ START_TEST(hostile_headers) {
     static const struct {
         uint32_t w, h;
         int depth, color, interlaced;
-    } cases[] = {{0, 1, 8, 0, 0},          {1, 0, 8, 0, 0},          {0x80000000u, 1, 8, 0, 0}, {UINT32_MAX, UINT32_MAX, 8, 0, 0},
-                 {40000, 1, 8, 0, 0},      {1, 40000, 8, 0, 0},      {32768, 32768, 8, 0, 0},   {20000, 20000, 8, 2, 0},
-                 {16384, 16384, 8, 3, 0},  {4, 1, 7, 0, 0},          {4, 1, 0, 0, 0},           {4, 1, 32, 0, 0},
-                 {4, 1, 8, 1, 0},          {4, 1, 8, 5, 0},          {4, 1, 8, 7, 0},           {4, 1, 4, 2, 0},
-                 {4, 1, 16, 3, 0},         {4, 1, 8, 255, 0},        {4, 1, 8, 0, 2}};
+    } cases[] = {{0, 1, 8, 0, 0},
+                 {1, 0, 8, 0, 0},
+                 {0x80000000u, 1, 8, 0, 0},
+                 {UINT32_MAX, UINT32_MAX, 8, 0, 0},
+                 {40000, 1, 8, 0, 0},
+                 {1, 40000, 8, 0, 0},
+                 {32768, 32768, 8, 0, 0},
+                 {20000, 20000, 8, 2, 0},
+                 {16384, 16384, 8, 3, 0},
+                 {4, 1, 7, 0, 0},
+                 {4, 1, 0, 0, 0},
+                 {4, 1, 32, 0, 0},
+                 {4, 1, 8, 1, 0},
+                 {4, 1, 8, 5, 0},
+                 {4, 1, 8, 7, 0},
+                 {4, 1, 4, 2, 0},
+                 {4, 1, 16, 3, 0},
+                 {4, 1, 8, 255, 0},
+                 {4, 1, 8, 0, 2}};
     for (size_t i = 0; i < FDM_ARRAY_LEN(cases); i++) {
         begin(&p, cases[i].w, cases[i].h, cases[i].depth, cases[i].color, cases[i].interlaced);
         data(&p, gray_row, sizeof gray_row);
@@ -269,8 +288,10 @@ START_TEST(truncated_anywhere_or_damaged) {
             q.bytes[i] = p.bytes[i] ^ (unsigned char)v;
             fdm_status status = parse(&image, &q, 0, &err);
             if (status) check_refused(status, FDM_BAD_INPUT, &err, "memory.png");
-            if (status) refused++;
-            else accepted++;
+            if (status)
+                refused++;
+            else
+                accepted++;
             fdm_image_free(&image);
         }
         q.bytes[i] = p.bytes[i];
@@ -316,7 +337,8 @@ START_TEST(grids) {
     for (int y = 0; y < a.height; y++)
         for (int x = 0; x < a.width; x++)
             for (int c = 0; c < C; c++) {
-                int column = x / (W + 2), row = y / (H + 2), ix = x % (W + 2), iy = y % (H + 2), n = row * 3 + column;
+                int column = x / (W + 2), row = y / (H + 2), ix = x % (W + 2), iy = y % (H + 2),
+                    n = row * 3 + column;
                 int want = ix >= W || iy >= H || n >= N ? 0 : 1 + n * 50 + c * 10 + iy * 3 + ix;
                 ck_assert_int_eq(a.pixels[(y * a.width + x) * C + c], want);
             }
@@ -333,8 +355,8 @@ START_TEST(grids) {
     check_refused(fdm_image_grid(&a, planar, N, 5, H, W, true, 3, &err), FDM_BAD_USAGE, &err, NULL);
     check_refused(fdm_image_grid(&a, planar, N, C, H, W, true, -1, &err), FDM_BAD_USAGE, &err, NULL);
     check_refused(fdm_image_grid(&a, planar, 100000, 1, 1000, 1000, true, 0, &err), FDM_BAD_USAGE, &err, NULL);
-    check_refused(fdm_image_grid(&a, planar, INT32_MAX, 1, INT32_MAX, INT32_MAX, true, 0, &err), FDM_BAD_USAGE, &err,
-                  NULL);
+    check_refused(fdm_image_grid(&a, planar, INT32_MAX, 1, INT32_MAX, INT32_MAX, true, 0, &err), FDM_BAD_USAGE,
+                  &err, NULL);
 }
 END_TEST
 

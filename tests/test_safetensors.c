@@ -15,6 +15,7 @@
 #include "fdm/safetensors.h"
 #include "fdm/tensorfile.h"
 #include "io/atomic_file.h"
+#include "io/text.h"
 #include "io_util.h"
 #include "oom.h"
 
@@ -58,7 +59,8 @@ START_TEST(all_dtypes_survive_bit_for_bit) {
     check_same_tensors(&set, &back, true);
     for (size_t i = 0; i < set.count; i++) /* empties take no room, so even they keep their place */
         ck_assert_msg(strcmp(set.items[i].name, back.items[i].name) == 0 || set.items[i].nbytes == 0 ||
-                          back.items[i].nbytes == 0, "order");
+                          back.items[i].nbytes == 0,
+                      "order");
     unsigned char *first = read_bytes(path, &n1);
     ck_assert_uint_eq((8 + first[0] + 256u * first[1] + 65536u * first[2]) % 8, 0); /* the data is 8-byte aligned */
     ck_assert_int_eq(fdm_safetensors_write(&set, path, &err), FDM_OK); /* over the file that `back` maps */
@@ -111,7 +113,7 @@ START_TEST(every_golden_is_read_and_kept) {
 }
 END_TEST
 
-#define ENTRY(dtype, shape, begin, end) \
+#define ENTRY(dtype, shape, begin, end)                                                                            \
     "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin "," #end "]}"
 
 static const struct {
@@ -213,9 +215,41 @@ START_TEST(hostile_header) {
 }
 END_TEST
 
+/* Messages stay one line of valid UTF-8: line separators and terminal controls beyond ASCII, a name that is cut off
+ * within a character, whatever the alignment. */
+START_TEST(hostile_names_in_messages) {
+    static const char *const names[] = {"a\xc2\x85"
+                                        "b",
+                                        "a\xe2\x80\xa8"
+                                        "b",
+                                        "a\xe2\x80\xa9"
+                                        "b",
+                                        "a\xc2\x9b"
+                                        "31mb"};
+    for (int i = 0; i < 8; i++) {
+        char name[1200] = "", header[1300];
+        fdm_tensors set;
+        fdm_error err;
+        size_t n;
+        if (i < 4) snprintf(name, sizeof name, "%s", names[i]);
+        for (int k = 4; i >= 4 && k < i; k++) strcat(name, "x");
+        for (int k = 0; i >= 4 && k < 250; k++) strcat(name, "\xf0\x9f\x98\x80");
+        snprintf(header, sizeof header, "{\"%s\":1}", name);
+        unsigned char *file = make_file(&n, header, 0);
+        check_refused(fdm_safetensors_parse(&set, file, n, "name.st", &err), FDM_BAD_INPUT, &err,
+                      i < 4    ? "a?"
+                      : i == 4 ? NULL
+                               : "?\""); /* 100 bytes are 25 whole ones */
+        for (size_t f = 0; f < FDM_ARRAY_LEN(names); f++) ck_assert_ptr_null(strstr(err.message, names[f]));
+        ck_assert(fdm_utf8_valid(err.message));
+        free(file);
+    }
+}
+END_TEST
+
 START_TEST(hostile_header_length) {
-    static const uint64_t lengths[] = {3, 9, 17, 100000001, (uint64_t)1 << 32, (uint64_t)1 << 63, UINT64_MAX,
-                                       UINT64_MAX - 7};
+    static const uint64_t lengths[] = {
+        3, 9, 17, 100000001, (uint64_t)1 << 32, (uint64_t)1 << 63, UINT64_MAX, UINT64_MAX - 7};
     unsigned char file[16] = {0};
     for (size_t i = 0; i < FDM_ARRAY_LEN(lengths); i++) {
         for (int b = 0; b < 8; b++) file[b] = (unsigned char)(lengths[i] >> (8 * b));
@@ -236,11 +270,11 @@ START_TEST(hostile_json_shapes) {
     size_t n;
     for (int kind = 0; kind < 3; kind++) {
         strcpy(deep, "{\"a\":");
-        for (size_t i = 5; i < N; i++) deep[i] = kind == 0 ? '[' : kind == 1 ? "{\"a\":"[i % 5] : i == 5 ? '[' : "0,"[i % 2];
+        for (size_t i = 5; i < N; i++)
+            deep[i] = kind == 0 ? '[' : kind == 1 ? "{\"a\":"[i % 5] : i == 5 ? '[' : "0,"[i % 2];
         deep[N] = '\0';
         unsigned char *file = make_file(&n, deep, 0);
-        check_refused(fdm_safetensors_parse(&set, file, n, "deep.st", &err), FDM_BAD_INPUT, &err,
-                      NULL);
+        check_refused(fdm_safetensors_parse(&set, file, n, "deep.st", &err), FDM_BAD_INPUT, &err, NULL);
         free(file);
     }
     free(deep);
@@ -249,9 +283,11 @@ END_TEST
 
 /* A small but complete file: two tensors, an empty one, metadata. */
 static unsigned char *sample_file(size_t *n) {
-    unsigned char *file = make_file(n,
-                                    "{\"__metadata__\":{\"k\":\"v\"},\"b\":" ENTRY("F32", "[2]", 4, 12) ",\"a\":"
-                                    ENTRY("I16", "[2,1]", 0, 4) ",\"e\":" ENTRY("U8", "[0,3]", 12, 12) "}  ", 12);
+    unsigned char *file =
+        make_file(n,
+                  "{\"__metadata__\":{\"k\":\"v\"},\"b\":" ENTRY("F32", "[2]", 4, 12) ",\"a\":" ENTRY(
+                      "I16", "[2,1]", 0, 4) ",\"e\":" ENTRY("U8", "[0,3]", 12, 12) "}  ",
+                  12);
     for (size_t i = 0; i < 12; i++) file[*n - 12 + i] = (unsigned char)(0xf7 + i);
     return file;
 }
@@ -287,9 +323,12 @@ START_TEST(every_byte_damaged) {
             fdm_status status = fdm_safetensors_parse(&set, file, n, "damaged", &err);
             if (status) check_refused(status, FDM_BAD_INPUT, &err, "damaged");
             for (size_t t = 0; t < set.count; t++) /* whatever was accepted is within the file */
-                for (int64_t e = 0; e < fdm_tensor_numel(&set.items[t]); e++) (void)fdm_tensor_get(&set.items[t], e);
-            if (status) refused++;
-            else accepted++;
+                for (int64_t e = 0; e < fdm_tensor_numel(&set.items[t]); e++)
+                    (void)fdm_tensor_get(&set.items[t], e);
+            if (status)
+                refused++;
+            else
+                accepted++;
             fdm_tensors_free(&set);
         }
         file[i] = old;
@@ -302,8 +341,9 @@ START_TEST(every_byte_damaged) {
 END_TEST
 
 START_TEST(misaligned_data_is_copied) {
-    static const char *const headers[] = {"{\"a\":" ENTRY("F64", "[1]", 0, 8) "}", "{\"a\":" ENTRY("F64", "[1]", 0, 8) "} ",
-                                          "{\"o\":" ENTRY("U8", "[1]", 0, 1) ",\"a\":" ENTRY("F64", "[1]", 1, 9) "}"};
+    static const char *const headers[] = {
+        "{\"a\":" ENTRY("F64", "[1]", 0, 8) "}", "{\"a\":" ENTRY("F64", "[1]", 0, 8) "} ",
+        "{\"o\":" ENTRY("U8", "[1]", 0, 1) ",\"a\":" ENTRY("F64", "[1]", 1, 9) "}"};
     for (size_t h = 0; h < 3; h++) {
         for (size_t shift = 0; shift < 8; shift++) {
             fdm_tensors set;
@@ -473,7 +513,8 @@ START_TEST(atomic_text_output) {
     const char *path = scratch("text");
     size_t n;
     ck_assert_int_eq(fdm_atomic_open(&f, path, NULL), FDM_OK);
-    for (int i = 0; i < 100; i++) ck_assert_int_eq(fdm_atomic_printf(&f, NULL, "%*d\n", i == 50 ? 2000 : 999, i), FDM_OK);
+    for (int i = 0; i < 100; i++)
+        ck_assert_int_eq(fdm_atomic_printf(&f, NULL, "%*d\n", i == 50 ? 2000 : 999, i), FDM_OK);
     ck_assert_int_eq(fdm_atomic_commit(&f, NULL), FDM_OK);
     unsigned char *text = read_bytes(path, &n);
     ck_assert_uint_eq(n, 99 * 1000 + 2001);
@@ -535,6 +576,7 @@ int main(void) {
     tcase_add_test(tc, all_dtypes_survive_bit_for_bit);
     tcase_add_test(tc, every_golden_is_read_and_kept);
     tcase_add_loop_test(tc, hostile_header, 0, (int)FDM_ARRAY_LEN(hostile));
+    tcase_add_test(tc, hostile_names_in_messages);
     tcase_add_test(tc, hostile_header_length);
     tcase_add_test(tc, hostile_json_shapes);
     tcase_add_test(tc, truncated_anywhere_or_longer);

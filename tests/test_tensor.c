@@ -10,9 +10,9 @@
 #include "oom.h"
 
 START_TEST(dtypes_have_names_and_sizes) {
-#define CHECK_ROW(e, st, np, size)                 \
-    ck_assert_str_eq(fdm_dtype_name(e), st);       \
-    ck_assert_uint_eq(fdm_dtype_size(e), size);    \
+#define CHECK_ROW(e, st, np, size)                                                                                 \
+    ck_assert_str_eq(fdm_dtype_name(e), st);                                                                       \
+    ck_assert_uint_eq(fdm_dtype_size(e), size);                                                                    \
     ck_assert_int_eq(fdm_dtype_from_name(st), e);
     FDM_DTYPES(CHECK_ROW)
 #undef CHECK_ROW
@@ -78,9 +78,9 @@ START_TEST(bad_shapes_are_refused) {
         {FDM_F32, 9, {1}},
         {FDM_F32, -1, {1}},
         {FDM_U8, 2, {(int64_t)1 << 62, 4}},
-        {FDM_F64, 1, {(int64_t)1 << 60}},                                /* 2^63 bytes */
-        {FDM_U8, 3, {(int64_t)1 << 62, 0, (int64_t)1 << 62}},            /* partial products overflow */
-        {FDM_U8, 4, {(int64_t)1 << 32, (int64_t)1 << 32, 1, 1}},         /* product 2^64 wraps to 0 */
+        {FDM_F64, 1, {(int64_t)1 << 60}},                        /* 2^63 bytes */
+        {FDM_U8, 3, {(int64_t)1 << 62, 0, (int64_t)1 << 62}},    /* partial products overflow */
+        {FDM_U8, 4, {(int64_t)1 << 32, (int64_t)1 << 32, 1, 1}}, /* product 2^64 wraps to 0 */
         {FDM_DTYPE_COUNT, 1, {1}},
         {(fdm_dtype)-1, 1, {1}},
         {FDM_F32, 8, {256, 256, 256, 256, 256, 256, 256, 256}},
@@ -153,10 +153,10 @@ START_TEST(every_dtype_as_double) {
         fdm_dtype dtype;
         void *data;
         double want;
-    } cases[] = {{FDM_F32, &f32, (double)-0.1f}, {FDM_F64, &f64, 0.1},           {FDM_I64, &i64, -0x1p53},
-                 {FDM_I32, &i32, -0x1p31},       {FDM_I16, &i16, -0x1p15},       {FDM_I8, &i8, -128},
-                 {FDM_U64, &u64, 0x1p63},        {FDM_U32, &u32, 0x1p32 - 1},    {FDM_U16, &u16, 65535},
-                 {FDM_U8, &u8, 255},             {FDM_BOOL, &truth, 1}};
+    } cases[] = {
+        {FDM_F32, &f32, (double)-0.1f}, {FDM_F64, &f64, 0.1}, {FDM_I64, &i64, -0x1p53}, {FDM_I32, &i32, -0x1p31},
+        {FDM_I16, &i16, -0x1p15},       {FDM_I8, &i8, -128},  {FDM_U64, &u64, 0x1p63},  {FDM_U32, &u32, 0x1p32 - 1},
+        {FDM_U16, &u16, 65535},         {FDM_U8, &u8, 255},   {FDM_BOOL, &truth, 1}};
     for (size_t i = 0; i < FDM_ARRAY_LEN(cases); i++) {
         fdm_tensor t = {.dtype = cases[i].dtype, .nbytes = fdm_dtype_size(cases[i].dtype), .data = cases[i].data};
         ck_assert_msg(fdm_tensor_get(&t, 0) == cases[i].want, "%s", fdm_dtype_name(cases[i].dtype));

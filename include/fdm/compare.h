@@ -32,7 +32,7 @@ extern "C" {
 /* All zeros: numerically equal. */
 typedef struct fdm_compare_options {
     double rtol, atol; /* >= 0 and finite */
-    double mtol;       /* the same; what "1e-5 of the largest value" means: fair where values near 0 are sums of large ones */
+    double mtol;       /* the same; fair where a value near 0 is a sum of large ones */
     int64_t ulp;       /* >= 0; for integers the difference itself */
     bool by_truth;     /* judge by RMS error against the truth, not by the tolerances; needs a truth */
 } fdm_compare_options;
@@ -90,8 +90,8 @@ typedef struct fdm_comparison {
     size_t count;
 } fdm_comparison;
 
-/* Compares the sets; truth may be NULL, options NULL means all zeros.  *result must be all zeros or freed; it is filled
- * whether the verdict is pass or fail.
+/* Compares the sets; truth may be NULL, options NULL means all zeros.  *result must be all zeros or freed; it is
+ * filled whether the verdict is pass or fail.
  * Returns FDM_OK (pass) or FDM_MISMATCH (fail; err holds a summary).  Errors: FDM_BAD_USAGE for a negative or
  * non-finite tolerance, or by_truth without a truth; FDM_NO_RESOURCE out of memory. */
 FDM_API fdm_status fdm_compare(fdm_comparison *result, const fdm_tensors *a, const fdm_tensors *b,

@@ -45,7 +45,7 @@ typedef struct fdm_config {
 } fdm_config;
 
 /* Published defaults of a class; img_resolution and img_channels stay 0 and must be set.
- * Errors: FDM_BAD_USAGE for a multiplier that is not finite. */
+ * Errors: FDM_BAD_USAGE for an unknown kind. */
 FDM_API fdm_status fdm_config_init(fdm_config *config, fdm_precond_kind kind, fdm_error *err);
 
 /* Parses the JSON text (`bytes` long, UTF-8) and checks the result with fdm_config_check.
@@ -60,14 +60,15 @@ FDM_API fdm_status fdm_config_from_tensors(fdm_config *config, const fdm_tensors
                                            fdm_error *err);
 
 /* Size of the network: parameters (buffers excluded), modules that have any, and floating-point operations of one
- * forward pass for one image (2 per multiply-add; convolutions, linear layers and attention). */
+ * forward pass for one image (2 per multiply-add; convolutions, linear layers and attention; at most INT64_MAX). */
 typedef struct fdm_config_size {
     int64_t parameters, modules, flops;
 } fdm_config_size;
+/* The config must have passed fdm_config_check.  Errors: FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, fdm_error *err);
 
 /* Whether such a network can exist: every level divides the resolution, every channel count its groups,
- * sizes within limits (R <= 4096, channels <= 65536). */
+ * sizes within limits (R <= 4096, channels <= 65536).  Errors: FDM_BAD_INPUT naming the key; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_config_check(const fdm_config *config, const char *where, fdm_error *err);
 
 /* The configuration as one line of JSON that fdm_config_parse reads back; malloc'd, NULL if out of memory. */

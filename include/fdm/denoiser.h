@@ -8,6 +8,8 @@
 #ifndef FDM_DENOISER_H
 #define FDM_DENOISER_H
 
+#include <stdbool.h>
+
 #include "fdm/config.h"
 #include "fdm/tensor.h"
 
@@ -47,6 +49,9 @@ FDM_API fdm_dtype fdm_denoiser_dtype(const fdm_denoiser *denoiser);
  * the backend) is valid during the call only.  Anything but FDM_OK stops the run and is returned. */
 typedef fdm_status (*fdm_trace_fn)(void *user, const fdm_tensor *t, fdm_error *err);
 
+/* Asked before each step of the network: true ends the run with FDM_INTERRUPTED. */
+typedef bool (*fdm_stop_fn)(void *user);
+
 typedef struct fdm_denoise_args {
     int n;                       /* samples */
     const double *x;             /* (N, C, R, R) */
@@ -56,15 +61,20 @@ typedef struct fdm_denoise_args {
     double *F;                   /* (N, C, R, R): raw network output, or NULL */
     fdm_trace_fn trace;          /* or NULL */
     void *trace_user;
+    fdm_stop_fn stop;            /* or NULL */
+    void *stop_user;
 } fdm_denoise_args;
 
 /* D (N, C, R, R).  The result for a sample does not depend on the other samples, on the number of threads or on
  * the instruction set, to the bit.  Activation memory is planned per batch size and kept between calls; one
- * denoiser serves one caller at a time. */
+ * denoiser serves one caller at a time.
+ * Errors: FDM_BAD_INPUT names the first element of x, sigma or labels that is not finite in f32 (sigma: not positive);
+ * FDM_BAD_USAGE for n outside 1..65536; FDM_NO_RESOURCE; FDM_INTERRUPTED from stop; whatever trace returns. */
 FDM_API fdm_status fdm_denoise(fdm_denoiser *denoiser, double *D, const fdm_denoise_args *args, fdm_error *err);
 
 /* The network alone, F(x; c_noise): x is fed as it is (c_in applied by the caller).  noise_embedding (N, K), if
- * not NULL, replaces the output of module map_noise (to compare networks given the same embedding). */
+ * not NULL, replaces the output of module map_noise (to compare networks given the same embedding).  Values are not
+ * checked: a NaN in gives NaN out.  Errors: as fdm_denoise but for FDM_BAD_INPUT. */
 typedef struct fdm_network_args {
     int n;
     const double *x;               /* (N, C, R, R) */
@@ -73,6 +83,8 @@ typedef struct fdm_network_args {
     const double *class_labels, *augment_labels; /* as above */
     fdm_trace_fn trace;
     void *trace_user;
+    fdm_stop_fn stop;
+    void *stop_user;
 } fdm_network_args;
 FDM_API fdm_status fdm_network_forward(fdm_denoiser *denoiser, double *F, const fdm_network_args *args,
                                        fdm_error *err);

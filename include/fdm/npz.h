@@ -28,7 +28,8 @@ extern "C" {
  * Errors, after which the set is empty: FDM_BAD_INPUT (missing or malformed), FDM_NO_RESOURCE (out of memory). */
 FDM_API fdm_status fdm_npz_read(fdm_tensors *set, const char *path, fdm_error *err);
 /* The same for an archive in memory, which may go afterwards.  `label` names it in messages. */
-FDM_API fdm_status fdm_npz_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label, fdm_error *err);
+FDM_API fdm_status fdm_npz_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label,
+                                 fdm_error *err);
 
 /* Writes a set as stored (uncompressed) members with fixed timestamps: same set, same bytes.  Metadata has no
  * place in the format and is left out.  The file appears whole or not at all.
@@ -41,6 +42,7 @@ FDM_API fdm_status fdm_npy_read(fdm_tensors *set, const char *path, fdm_error *e
 /* The same for a file in memory, which must outlive the set. */
 FDM_API fdm_status fdm_npy_parse(fdm_tensors *set, const void *bytes, size_t size, const char *name,
                                  const char *label, fdm_error *err);
+/* The file appears whole or not at all.  Errors: as fdm_npz_write. */
 FDM_API fdm_status fdm_npy_write(const fdm_tensor *tensor, const char *path, fdm_error *err);
 
 #ifdef __cplusplus

@@ -13,8 +13,8 @@ extern "C" {
 #endif
 
 enum {
-    FDM_PNG_MAX_SIDE = 1 << 15,  /* pixels */
-    FDM_PNG_MAX_BYTES = 1 << 28  /* width * height * channels */
+    FDM_PNG_MAX_SIDE = 1 << 15, /* pixels */
+    FDM_PNG_MAX_BYTES = 1 << 28 /* width * height * channels */
 };
 
 /* 8-bit samples, (height, width, channels); channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA. */
@@ -42,9 +42,9 @@ FDM_API fdm_status fdm_png_parse(fdm_image *out, const void *bytes, size_t size,
                                  fdm_error *err);
 
 /* Lays `count` images of one size out row by row, `columns` to a row (0: about a square), with a black gap of two
- * pixels between neighbours and none around; missing places stay black.  `images` is (count, channels, height, width)
- * if `planar`, else (count, height, width, channels).  The grid is allocated in *grid; free with fdm_image_free.
- * Errors: FDM_BAD_USAGE (a size below 1, a grid beyond the limits above), FDM_NO_RESOURCE. */
+ * pixels between neighbours and none around; missing places stay black.  `images` is (count, channels, height,
+ * width) if `planar`, else (count, height, width, channels).  The grid is allocated in *grid; free with
+ * fdm_image_free. Errors: FDM_BAD_USAGE (a size below 1, a grid beyond the limits above), FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_image_grid(fdm_image *grid, const uint8_t *images, int count, int channels, int height,
                                   int width, bool planar, int columns, fdm_error *err);
 

@@ -31,7 +31,8 @@ extern "C" {
  * Errors, after which the set is empty: FDM_BAD_INPUT (missing or malformed), FDM_NO_RESOURCE (out of memory). */
 FDM_API fdm_status fdm_safetensors_read(fdm_tensors *set, const char *path, fdm_error *err);
 
-/* The same for a file in memory, which must outlive the set: tensors point into it.  `label` names it in messages. */
+/* The same for a file in memory, which must outlive the set: tensors point into it.  `label` names it in messages.
+ */
 FDM_API fdm_status fdm_safetensors_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label,
                                          fdm_error *err);
 

@@ -73,6 +73,7 @@ FDM_API fdm_tensor *fdm_tensors_find(const fdm_tensors *set, const char *name);
 
 /* Metadata value of that key, or NULL. */
 FDM_API const char *fdm_tensors_meta(const fdm_tensors *set, const char *key);
+/* Sets or replaces it; key and value are copied.  Errors: FDM_BAD_USAGE for NULL; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_tensors_set_meta(fdm_tensors *set, const char *key, const char *value, fdm_error *err);
 
 /* Appends a tensor with its own zeroed storage and returns it in *out (valid until the next append).

@@ -6,10 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
+int fdm_utf8_sequence(const unsigned char *p) {
+    int n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+    for (int i = 1; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0; /* overlong; surrogate */
+    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* overlong; > U+10FFFF */
+    return n;
+}
+
+/* What would end the line or steer a terminal: C0 and C1 control characters, DEL, U+2028 and U+2029. */
+static bool is_control(const unsigned char *p) {
+    return p[0] < 0x20 || p[0] == 0x7f || (p[0] == 0xc2 && p[1] < 0xa0) ||
+           (p[0] == 0xe2 && p[1] == 0x80 && (p[2] == 0xa8 || p[2] == 0xa9));
+}
+
+/* One line of valid UTF-8, whatever names of hostile files it quotes, even cut off within a character. */
 static void make_one_line(char *s) {
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c < 0x20 || c == 0x7f) *s = '?';
+    unsigned char *p = (unsigned char *)s;
+    while (*p) {
+        int n = fdm_utf8_sequence(p);
+        bool strange = n == 0 || is_control(p);
+        for (int i = n ? n : 1; i > 0; i--, p++)
+            if (strange) *p = '?';
     }
 }
 
@@ -41,7 +60,9 @@ void *fdm_malloc_aligned(size_t bytes) {
     return p;
 }
 
-void fdm_free_aligned(void *p) { free(p); }
+void fdm_free_aligned(void *p) {
+    free(p);
+}
 
 char *fdm_strdup(const char *s) {
     size_t bytes = strlen(s) + 1;

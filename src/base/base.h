@@ -29,6 +29,10 @@ void fdm_free_aligned(void *p);
 /* strdup that goes through malloc, NULL if out of memory. */
 char *fdm_strdup(const char *s);
 
+/* Length of the valid UTF-8 sequence (RFC 3629: not overlong, no surrogate, at most U+10FFFF) at p in
+ * NUL-terminated text; 0 if there is none. */
+int fdm_utf8_sequence(const unsigned char *p);
+
 /* *out = a*b or a+b; false (and *out untouched) on overflow. */
 bool fdm_mul_size(size_t *out, size_t a, size_t b);
 bool fdm_add_size(size_t *out, size_t a, size_t b);
@@ -36,6 +40,12 @@ bool fdm_add_size(size_t *out, size_t a, size_t b);
 static inline int fdm_div_up(int a, int b) { return (a + b - 1) / b; }
 static inline int fdm_min_int(int a, int b) { return a < b ? a : b; }
 static inline int fdm_max_int(int a, int b) { return a > b ? a : b; }
-static inline size_t fdm_round_up(size_t a, size_t multiple) { return (a + multiple - 1) / multiple * multiple; }
+/* The next multiple of `multiple`; SIZE_MAX, which no allocation grants, stays what it is where there is none, so that
+ * an overflow found by whoever computed `a` is not lost. */
+static inline size_t fdm_round_up(size_t a, size_t multiple) {
+    return a > SIZE_MAX - (multiple - 1) ? SIZE_MAX : (a + multiple - 1) / multiple * multiple;
+}
+/* a + b, SIZE_MAX on overflow. */
+static inline size_t fdm_add_saturated(size_t a, size_t b) { return a > SIZE_MAX - b ? SIZE_MAX : a + b; }
 
 #endif

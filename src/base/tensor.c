@@ -1,7 +1,9 @@
 /* tensor.c - named tensors and their metadata in memory. */
 #include "base/tensor_set.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,11 +17,17 @@ static const struct {
 #undef DTYPE_ROW
 };
 
-static bool is_dtype(fdm_dtype dtype) { return (unsigned)dtype < FDM_DTYPE_COUNT; }
+static bool is_dtype(fdm_dtype dtype) {
+    return (unsigned)dtype < FDM_DTYPE_COUNT;
+}
 
-size_t fdm_dtype_size(fdm_dtype dtype) { return is_dtype(dtype) ? dtypes[dtype].size : 0; }
+size_t fdm_dtype_size(fdm_dtype dtype) {
+    return is_dtype(dtype) ? dtypes[dtype].size : 0;
+}
 
-const char *fdm_dtype_name(fdm_dtype dtype) { return is_dtype(dtype) ? dtypes[dtype].name : "?"; }
+const char *fdm_dtype_name(fdm_dtype dtype) {
+    return is_dtype(dtype) ? dtypes[dtype].name : "?";
+}
 
 fdm_dtype fdm_dtype_from_name(const char *name) {
     int d = 0;
@@ -28,17 +36,26 @@ fdm_dtype fdm_dtype_from_name(const char *name) {
 }
 
 bool fdm_shape_bytes(int64_t *numel, size_t *nbytes, fdm_dtype dtype, int ndim, const int64_t *shape) {
-    size_t nonzero = fdm_dtype_size(dtype); /* bytes, as if every zero dimension were a one */
+    size_t size = fdm_dtype_size(dtype), nonzero = size; /* bytes, as if every zero dimension were a one */
     bool empty = false;
-    if (!is_dtype(dtype) || ndim < 0 || ndim > FDM_MAX_NDIM) return false;
+    if (size == 0 || ndim < 0 || ndim > FDM_MAX_NDIM) return false;
     for (int i = 0; i < ndim; i++) {
         if (shape[i] < 0 || (uint64_t)shape[i] > PTRDIFF_MAX) return false;
-        if (shape[i] == 0) empty = true;
-        else if (!fdm_mul_size(&nonzero, nonzero, (size_t)shape[i]) || nonzero > PTRDIFF_MAX) return false;
+        if (shape[i] == 0)
+            empty = true;
+        else if (!fdm_mul_size(&nonzero, nonzero, (size_t)shape[i]) || nonzero > PTRDIFF_MAX)
+            return false;
     }
     *nbytes = empty ? 0 : nonzero;
-    *numel = (int64_t)(*nbytes / fdm_dtype_size(dtype));
+    *numel = (int64_t)(*nbytes / size);
     return true;
+}
+
+void fdm_shape_text(char *text, size_t size, int ndim, const int64_t *shape) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int i = 0; i < ndim && used < size; i++)
+        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? "," : "", shape[i]);
+    if (used < size) snprintf(text + used, size - used, "]");
 }
 
 void fdm_tensors_free(fdm_tensors *set) {
@@ -127,9 +144,11 @@ fdm_status fdm_tensors_append(fdm_tensors *set, const char *name, fdm_dtype dtyp
                               void *data, bool zero, fdm_tensor **out, fdm_error *err) {
     fdm_tensor t = {.dtype = dtype, .ndim = ndim, .data = data, .owns_data = !data};
     int64_t numel;
-    if (!set || !name || (ndim > 0 && !shape)) return fdm_fail(err, FDM_BAD_USAGE, "a tensor needs a name and a shape");
+    if (!set || !name || (ndim > 0 && !shape))
+        return fdm_fail(err, FDM_BAD_USAGE, "a tensor needs a name and a shape");
     if (!fdm_shape_bytes(&numel, &t.nbytes, dtype, ndim, shape))
-        return fdm_fail(err, FDM_BAD_USAGE, "tensor \"%.200s\": unknown dtype, bad shape or too many elements", name);
+        return fdm_fail(err, FDM_BAD_USAGE, "tensor \"%.200s\": unknown dtype, bad shape or too many elements",
+                        name);
     if (ndim > 0) memcpy(t.shape, shape, (size_t)ndim * sizeof *shape);
     if (set->count == set->capacity) {
         void *items = set->items;
@@ -165,12 +184,13 @@ fdm_status fdm_tensors_add(fdm_tensors *set, const char *name, fdm_dtype dtype, 
 fdm_status fdm_tensors_add_borrowed(fdm_tensors *set, const char *name, fdm_dtype dtype, int ndim,
                                     const int64_t *shape, void *data, fdm_tensor **out, fdm_error *err) {
     fdm_status status = check_new_name(set, name, err);
-    if (!status && !data) status = fdm_fail(err, FDM_BAD_USAGE, "borrowed tensor \"%.200s\" has no data", name ? name : "");
+    if (!status && !data)
+        status = fdm_fail(err, FDM_BAD_USAGE, "borrowed tensor \"%.200s\" has no data", name ? name : "");
     return status ? status : fdm_tensors_append(set, name, dtype, ndim, shape, data, false, out, err);
 }
 
 int64_t fdm_tensor_numel(const fdm_tensor *t) {
-    const size_t size = fdm_dtype_size(t->dtype);
+    size_t size = fdm_dtype_size(t->dtype);
     return size ? (int64_t)(t->nbytes / size) : 0;
 }
 
@@ -191,20 +211,34 @@ static double from_f16_bits(uint16_t h) {
 
 double fdm_tensor_get(const fdm_tensor *t, int64_t i) {
     switch (t->dtype) {
-    case FDM_F32: return ((const float *)t->data)[i];
-    case FDM_F64: return ((const double *)t->data)[i];
-    case FDM_F16: return from_f16_bits(((const uint16_t *)t->data)[i]);
-    case FDM_BF16: return from_f32_bits((uint32_t)((const uint16_t *)t->data)[i] << 16);
-    case FDM_I64: return (double)((const int64_t *)t->data)[i];
-    case FDM_I32: return ((const int32_t *)t->data)[i];
-    case FDM_I16: return ((const int16_t *)t->data)[i];
-    case FDM_I8: return ((const int8_t *)t->data)[i];
-    case FDM_U64: return (double)((const uint64_t *)t->data)[i];
-    case FDM_U32: return ((const uint32_t *)t->data)[i];
-    case FDM_U16: return ((const uint16_t *)t->data)[i];
-    case FDM_U8: return ((const uint8_t *)t->data)[i];
-    case FDM_BOOL: return ((const uint8_t *)t->data)[i] != 0;
-    case FDM_DTYPE_COUNT: break;
+    case FDM_F32:
+        return ((const float *)t->data)[i];
+    case FDM_F64:
+        return ((const double *)t->data)[i];
+    case FDM_F16:
+        return from_f16_bits(((const uint16_t *)t->data)[i]);
+    case FDM_BF16:
+        return from_f32_bits((uint32_t)((const uint16_t *)t->data)[i] << 16);
+    case FDM_I64:
+        return (double)((const int64_t *)t->data)[i];
+    case FDM_I32:
+        return ((const int32_t *)t->data)[i];
+    case FDM_I16:
+        return ((const int16_t *)t->data)[i];
+    case FDM_I8:
+        return ((const int8_t *)t->data)[i];
+    case FDM_U64:
+        return (double)((const uint64_t *)t->data)[i];
+    case FDM_U32:
+        return ((const uint32_t *)t->data)[i];
+    case FDM_U16:
+        return ((const uint16_t *)t->data)[i];
+    case FDM_U8:
+        return ((const uint8_t *)t->data)[i];
+    case FDM_BOOL:
+        return ((const uint8_t *)t->data)[i] != 0;
+    case FDM_DTYPE_COUNT:
+        break;
     }
     return (double)NAN;
 }

@@ -10,6 +10,10 @@
  * size exceeds PTRDIFF_MAX. */
 bool fdm_shape_bytes(int64_t *numel, size_t *nbytes, fdm_dtype dtype, int ndim, const int64_t *shape);
 
+/* "[256,128,3,3]", for messages; cut off if `size` is too small. */
+enum { FDM_SHAPE_TEXT = 192 }; /* holds any shape */
+void fdm_shape_text(char *text, size_t size, int ndim, const int64_t *shape);
+
 /* The dtype of that safetensors name; FDM_DTYPE_COUNT if there is none. */
 fdm_dtype fdm_dtype_from_name(const char *name);
 

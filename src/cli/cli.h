@@ -96,9 +96,9 @@ struct fdm_option {
 #define FDM_OPTION_ENUM(S, field, long_name, choice_list, text)                                                \
     {.name = (long_name), .type = FDM_TYPE_ENUM, .offset = FDM_OFFSET(S, field, int), .choices = (choice_list), \
      .help = (text)}
-#define FDM_OPTION_INTLIST(S, field, long_name, lo, hi, value_name, text)                                             \
-    {.name = (long_name), .type = FDM_TYPE_INTLIST, .offset = FDM_OFFSET(S, field, struct fdm_intlist), .imin = (lo), \
-     .imax = (hi), .value = (value_name), .help = (text)}
+#define FDM_OPTION_INTLIST(S, field, long_name, lo, hi, value_name, text)                                       \
+    {.name = (long_name), .type = FDM_TYPE_INTLIST, .offset = FDM_OFFSET(S, field, struct fdm_intlist),          \
+     .imin = (lo), .imax = (hi), .value = (value_name), .help = (text)}
 #define FDM_OPTION_FLOATLIST(S, field, long_name, lo, hi, value_name, text)                                    \
     {.name = (long_name), .type = FDM_TYPE_FLOATLIST, .offset = FDM_OFFSET(S, field, struct fdm_floatlist), \
      .fmin = (lo), .fmax = (hi), .value = (value_name), .help = (text)}
@@ -184,13 +184,14 @@ struct fdm_progress {
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total);
 void fdm_progress_update(struct fdm_progress *p, int64_t done);
-/* Ends the line and, unless interrupted, says how long it took. */
-void fdm_progress_end(struct fdm_progress *p);
+/* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
+void fdm_progress_end(struct fdm_progress *p, bool done);
 
 /* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */
 void fdm_catch_signals(void);
 bool fdm_interrupted(void);
+bool fdm_stop_if_interrupted(void *unused); /* an fdm_stop_fn */
 fdm_status fdm_fail_interrupted(fdm_error *err);
 
 #endif

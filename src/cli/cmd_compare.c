@@ -21,7 +21,8 @@ struct compare_options {
 
 static const struct compare_options defaults = {0};
 static const struct fdm_option options[] = {
-    FDM_OPTION_FLOAT(struct compare_options, rtol, "rtol", 0, 1e300, "X", "accept |b - a| <= X |a|; tolerances add up"),
+    FDM_OPTION_FLOAT(struct compare_options, rtol, "rtol", 0, 1e300, "X",
+                     "accept |b - a| <= X |a|; tolerances add up"),
     FDM_OPTION_FLOAT(struct compare_options, atol, "atol", 0, 1e300, "X", "accept |b - a| <= X"),
     FDM_OPTION_FLOAT(struct compare_options, mtol, "mtol", 0, 1e300, "X",
                      "accept |b - a| <= X max |a|, a share of the tensor's largest value"),
@@ -63,7 +64,8 @@ static fdm_status choose(fdm_tensors *view, const fdm_tensors *set, const char *
         bool wanted = true;
         if (patterns) status = matches(&wanted, patterns, t->name, err);
         if (status == FDM_OK && wanted)
-            status = fdm_tensors_add_borrowed(view, name ? name : t->name, t->dtype, t->ndim, t->shape, t->data, &added, err);
+            status = fdm_tensors_add_borrowed(view, name ? name : t->name, t->dtype, t->ndim, t->shape, t->data,
+                                              &added, err);
     }
     return status;
 }
@@ -103,7 +105,8 @@ static void print_table(const fdm_comparison *result, bool only_failures) {
     for (size_t i = 0; i < result->count; i++) {
         bool pass = result->items[i].outcome == FDM_COMPARE_PASS;
         failed += !pass;
-        if (!pass || !only_failures) width = fdm_max_int(width, fdm_min_int((int)strlen(result->items[i].name), 60));
+        if (!pass || !only_failures)
+            width = fdm_max_int(width, fdm_min_int((int)strlen(result->items[i].name), 60));
     }
     if (failed || !only_failures) {
         printf("      %-*s %10s %10s %10s %10s", width, "tensor", "max abs", "max rel", "RMS", "max ULP");
@@ -114,7 +117,8 @@ static void print_table(const fdm_comparison *result, bool only_failures) {
         if (!only_failures || result->items[i].outcome != FDM_COMPARE_PASS)
             print_item(&result->items[i], result->with_truth, width);
     if (!only_failures)
-        printf("%s: %zu of %zu tensors agree\n", result->pass ? "pass" : "fail", result->count - failed, result->count);
+        printf("%s: %zu of %zu tensors agree\n", result->pass ? "pass" : "fail", result->count - failed,
+               result->count);
 }
 
 /* ---- JSON -------------------------------------------------------------------------------------------------- */
@@ -130,25 +134,25 @@ static json_t *item_json(const fdm_comparison_item *item) {
     bool pass = item->outcome == FDM_COMPARE_PASS;
     json_t *ulp = item->max_ulp < 0 || item->nonfinite ? json_null() : json_integer(item->max_ulp);
     json_t *worst = item->worst < 0 ? json_null() : json_integer(item->worst);
-    return json_pack("{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
-                     text(item->name), "verdict", pass ? "pass" : "fail", "reason",
-                     fdm_compare_outcome_name(item->outcome), "detail", item->detail, "count",
-                     (json_int_t)item->count, "mismatches", (json_int_t)item->mismatches, "nonfinite",
-                     (json_int_t)item->nonfinite, "nan_in_both", (json_int_t)item->nan_in_both, "scale",
-                     real(item->scale), "max_abs", real(item->max_abs), "max_rel", real(item->max_rel), "rms",
-                     real(item->rms), "max_ulp", ulp, "worst", worst, "rms_ratio", real(item->rms_ratio), "max_ratio",
-                     real(item->max_ratio));
+    return json_pack(
+        "{s:o, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+        text(item->name), "verdict", pass ? "pass" : "fail", "reason", fdm_compare_outcome_name(item->outcome),
+        "detail", item->detail, "count", (json_int_t)item->count, "mismatches", (json_int_t)item->mismatches,
+        "nonfinite", (json_int_t)item->nonfinite, "nan_in_both", (json_int_t)item->nan_in_both, "scale",
+        real(item->scale), "max_abs", real(item->max_abs), "max_rel", real(item->max_rel), "rms", real(item->rms),
+        "max_ulp", ulp, "worst", worst, "rms_ratio", real(item->rms_ratio), "max_ratio", real(item->max_ratio));
 }
 
-static fdm_status print_json(const fdm_comparison *result, const struct fdm_cli *cli, const struct compare_options *o,
-                             fdm_error *err) {
+static fdm_status print_json(const fdm_comparison *result, const struct fdm_cli *cli,
+                             const struct compare_options *o, fdm_error *err) {
     json_t *list = json_array();
     bool complete = list != NULL;
     for (size_t i = 0; i < result->count && complete; i++)
         complete = json_array_append_new(list, item_json(&result->items[i])) == 0;
-    json_t *root = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "verdict", result->pass ? "pass" : "fail", "a",
-                             text(cli->args[0]), "b", text(cli->args[1]), "truth", text(o->truth), "rtol", o->rtol,
-                             "atol", o->atol, "mtol", o->mtol, "ulp", (json_int_t)o->ulp, "tensors", list);
+    json_t *root =
+        json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:I, s:o}", "verdict", result->pass ? "pass" : "fail", "a",
+                  text(cli->args[0]), "b", text(cli->args[1]), "truth", text(o->truth), "rtol", o->rtol, "atol",
+                  o->atol, "mtol", o->mtol, "ulp", (json_int_t)o->ulp, "tensors", list);
     char *out = root && complete ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);
     if (!out) return fdm_fail_oom(err, "JSON", 0);
@@ -171,7 +175,8 @@ static fdm_status read_sets(struct sets *sets, const struct fdm_cli *cli, const 
         fdm_status status = fdm_tensorfile_read(&sets->read[i], paths[i], err);
         /* An .npy file knows no names: its tensor pairs with the only one of A. */
         const fdm_tensors *a = &sets->chosen[0];
-        bool nameless = i > 0 && (is_npy(paths[0]) || is_npy(paths[i])) && a->count == 1 && sets->read[i].count == 1;
+        bool nameless =
+            i > 0 && (is_npy(paths[0]) || is_npy(paths[i])) && a->count == 1 && sets->read[i].count == 1;
         /* The truth may hold more than A and B. */
         if (status == FDM_OK)
             status = choose(&sets->chosen[i], &sets->read[i], i == 2 || nameless ? NULL : o->only,
@@ -188,12 +193,13 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     fdm_comparison result = {0};
     bool tolerance = fdm_cli_given(cli, "rtol") || fdm_cli_given(cli, "atol") || fdm_cli_given(cli, "mtol") ||
                      fdm_cli_given(cli, "ulp");
-    fdm_compare_options how = {.rtol = o->rtol, .atol = o->atol, .mtol = o->mtol, .ulp = o->ulp,
-                               .by_truth = o->truth && !tolerance};
+    fdm_compare_options how = {
+        .rtol = o->rtol, .atol = o->atol, .mtol = o->mtol, .ulp = o->ulp, .by_truth = o->truth && !tolerance};
 
     fdm_status status = read_sets(&sets, cli, o, err);
     if (status == FDM_OK)
-        status = fdm_compare(&result, &sets.chosen[0], &sets.chosen[1], o->truth ? &sets.chosen[2] : NULL, &how, err);
+        status =
+            fdm_compare(&result, &sets.chosen[0], &sets.chosen[1], o->truth ? &sets.chosen[2] : NULL, &how, err);
     if (status == FDM_OK || status == FDM_MISMATCH) {
         fdm_status printed = FDM_OK;
         if (o->json)
@@ -218,12 +224,14 @@ const struct fdm_command fdm_cmd_compare = {
     .summary = "two tensor files, tensor by tensor",
     .description =
         "Pairs the tensors of two files (.safetensors, .npz, .npy) by name; A is what is expected, B is judged.\n"
-        "Two elements agree if |b - a| <= atol + rtol |a| + mtol max |a|, or if they are at most --ulp representable\n"
+        "Two elements agree if |b - a| <= atol + rtol |a| + mtol max |a|, or if they are at most --ulp "
+        "representable\n"
         "numbers apart; without these options, if they are equal. A NaN or an infinity that only one of them has\n"
         "fails at any tolerance; so do another shape or dtype, and a tensor that only one file has.\n"
         "\n"
         "With --truth the errors of A and B against a third file are measured, too, and their ratio B/A is shown\n"
-        "(RMS and maximum). If no tolerance is given, a tensor then passes if B's RMS error is no larger than A's.\n"
+        "(RMS and maximum). If no tolerance is given, a tensor then passes if B's RMS error is no larger than "
+        "A's.\n"
         "\n"
         "The table is sorted, the worst tensor first; max rel is max |b - a| / |a|. -q shows failures only.",
     .examples = "  fdm compare expected.safetensors found.safetensors\n"

@@ -1,4 +1,5 @@
 /* cmd_denoise.c - `fdm denoise`: D(x; sigma) once, with every module's output if asked. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static fdm_status read_inputs(struct inputs *in, const char *path, const fdm_con
     fdm_tensors set = {0};
     const int64_t r = c->img_resolution;
     const struct fdm_wanted x = {"x", 4, {0, c->img_channels, r, r}, .required = true};
-    const struct fdm_wanted sigma = {"sigma", 1, {0}, .required = true, .repeat = true, .trailing = true};
+    const struct fdm_wanted sigma = {"sigma", 1, {0}, .required = true, .repeat = true, .trailing = true, .positive = true};
     const struct fdm_wanted labels = {"class_labels", 2, {0, c->label_dim}, .repeat = true};
     const struct fdm_wanted augment = {"augment_labels", 2, {0, c->augment_dim}, .repeat = true};
     fdm_status status = fdm_tensorfile_read(&set, path, err);
@@ -80,7 +81,15 @@ static fdm_status add_result(fdm_tensors *set, const char *name, const double *v
     return FDM_OK;
 }
 
-static fdm_status denoise(const struct denoise_options *o, fdm_denoiser *d, const struct inputs *in, fdm_error *err) {
+/* Finite weights can still overflow f32: that is a result worth writing (and tracing), but not in silence. */
+static void warn_nonfinite(const struct fdm_cli *cli, const double *D, size_t count) {
+    size_t bad = 0;
+    for (size_t i = 0; i < count; i++) bad += !isfinite((float)D[i]);
+    if (bad && !cli->quiet) fprintf(stderr, "fdm denoise: warning: %zu of %zu elements of out are not finite\n", bad, count);
+}
+
+static fdm_status denoise(const struct fdm_cli *cli, const struct denoise_options *o, fdm_denoiser *d,
+                          const struct inputs *in, fdm_error *err) {
     const fdm_config *c = fdm_denoiser_config(d);
     const size_t count = (size_t)in->n * (size_t)c->img_channels * (size_t)c->img_resolution * (size_t)c->img_resolution;
     fdm_tensors results = {0}, traces = {0};
@@ -88,7 +97,8 @@ static fdm_status denoise(const struct denoise_options *o, fdm_denoiser *d, cons
     if (!D) return fdm_fail_oom(err, "images", 2 * count * sizeof *D);
     const fdm_denoise_args args = {.n = (int)in->n, .x = in->x, .sigma = in->sigma, .class_labels = in->class_labels,
                                    .augment_labels = in->augment_labels, .F = D + count,
-                                   .trace = o->trace ? collect : NULL, .trace_user = &traces};
+                                   .trace = o->trace ? collect : NULL, .trace_user = &traces,
+                                   .stop = fdm_stop_if_interrupted};
     fdm_status status = fdm_denoise(d, D, &args, err);
     if (status == FDM_OK) status = add_result(&results, "out", D, d, in->n, err);
     if (status == FDM_OK) status = add_result(&results, "F_x", D + count, d, in->n, err);
@@ -98,6 +108,7 @@ static fdm_status denoise(const struct denoise_options *o, fdm_denoiser *d, cons
     }
     if (status == FDM_OK && fdm_interrupted()) status = fdm_fail_interrupted(err);
     if (status == FDM_OK) status = fdm_tensorfile_write(&results, o->out, err);
+    if (status == FDM_OK) warn_nonfinite(cli, D, count);
     fdm_tensors_free(&results);
     fdm_tensors_free(&traces);
     free(D);
@@ -111,10 +122,10 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     fdm_denoiser *d = NULL;
     if (!o->model || !o->in || !o->out)
         return fdm_fail(err, FDM_BAD_USAGE, "--model, --in and --out are required; see fdm help denoise");
-    fdm_status status = fdm_tensorfile_check_name(o->out, err);
+    fdm_status status = fdm_output_check(o->out, true, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&d, o->model, &how, err);
     if (status == FDM_OK) status = read_inputs(&in, o->in, fdm_denoiser_config(d), err);
-    if (status == FDM_OK) status = denoise(o, d, &in, err);
+    if (status == FDM_OK) status = denoise(cli, o, d, &in, err);
     if (status == FDM_OK && cli->verbose)
         fprintf(stderr, "denoised %lld samples on %s, %d threads\n", (long long)in.n, fdm_denoiser_backend_name(d),
                 cli->threads);

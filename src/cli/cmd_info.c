@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 #include "cli/cli.h"
 #include "fdm/config.h"
 #include "fdm/tensorfile.h"
@@ -18,15 +19,6 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLAG(struct info_options, json, "json", "write JSON"),
     FDM_OPTION_END,
 };
-
-/* "[256,128,3,3]" */
-static const char *shape_text(char text[160], const fdm_tensor *t) {
-    size_t used = (size_t)snprintf(text, 160, "[");
-    for (int i = 0; i < t->ndim; i++)
-        used += (size_t)snprintf(text + used, 160 - used, "%s%" PRId64, i ? "," : "", t->shape[i]);
-    snprintf(text + used, 160 - used, "]");
-    return text;
-}
 
 static void print_model(const fdm_config *c, const fdm_config_size *size) {
     char *json = fdm_config_json(c);
@@ -42,11 +34,12 @@ static void print_model(const fdm_config *c, const fdm_config_size *size) {
 }
 
 static void print_tensors(const fdm_tensors *set) {
-    char shape[160];
+    char shape[FDM_SHAPE_TEXT];
     printf("%-52s %-5s %-20s %12s\n", "tensor", "dtype", "shape", "bytes");
     for (size_t i = 0; i < set->count; i++) {
         const fdm_tensor *t = &set->items[i];
-        printf("%-52s %-5s %-20s %12zu\n", t->name, fdm_dtype_name(t->dtype), shape_text(shape, t), t->nbytes);
+        fdm_shape_text(shape, sizeof shape, t->ndim, t->shape);
+        printf("%-52s %-5s %-20s %12zu\n", t->name, fdm_dtype_name(t->dtype), shape, t->nbytes);
     }
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "cli/cli.h"
@@ -33,7 +34,7 @@ static const struct sample_options defaults = {.steps = 18, .class_index = -1, .
 static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
-    FDM_OPTION_INTLIST(struct sample_options, seeds, "seeds", 0, 4294967295, "LIST", "one image per seed, such as 0-63,100 (default 0-63)"),
+    FDM_OPTION_INTLIST(struct sample_options, seeds, "seeds", 0, INT64_MAX, "LIST", "one image per seed, such as 0-63,100 (default 0-63)"),
     FDM_OPTION_INT(struct sample_options, steps, "steps", 2, FDM_MAX_STEPS, "N", "steps of the noise grid (default 18)"),
     FDM_OPTION_ENUM(struct sample_options, solver, "solver", solver_names, "edm: Heun; dpm: DPM-Solver++ singlestep; dpm2m, dpm3m: multistep"),
     FDM_OPTION_FLOAT(struct sample_options, sigma_min, "sigma_min", 1e-12, 1e12, "X", "lowest noise level (default 0.002)"),
@@ -62,11 +63,13 @@ struct job {
     int64_t n;
     size_t per_sample; /* C * R * R */
     uint64_t *seeds;   /* (N), or NULL with given latents */
-    float *latents;    /* (N, C, R, R), filled batch by batch from the seeds, or given */
+    bool keep;         /* all images stay in memory, for --grid or --save-tensors; else those of one batch do */
+    int64_t rows;      /* N or, if they do not stay, the batch */
+    float *latents;    /* (rows, C, R, R), filled batch by batch from the seeds; or given, (N, C, R, R) */
     double *noise;     /* (steps, N, C, R, R) given with the latents, or NULL */
     double *labels;    /* (N, label_dim), or NULL */
-    double *x;         /* (N, C, R, R): results */
-    uint8_t *pixels;   /* (N, R, R, C) */
+    double *x;         /* (rows, C, R, R): results */
+    uint8_t *pixels;   /* (rows, R, R, C) */
     fdm_tensors record; /* --save-tensors */
     struct fdm_progress progress;
     int64_t done; /* evaluations of D, counted per image */
@@ -96,29 +99,40 @@ static void *allocate(size_t count, size_t size, const char *what, fdm_error *er
     return p;
 }
 
+/* Where the data of an image starts in a buffer of `rows` images. */
+static size_t place(const struct job *j, int64_t image, bool all) {
+    return (size_t)(all ? image : image - j->first) * j->per_sample;
+}
+static float *latents_of(const struct job *j, int64_t image) {
+    return j->latents + place(j, image, j->keep || j->o->latents);
+}
+
+static fdm_status read_noise(struct job *j, const fdm_tensors *set, fdm_error *err) {
+    const fdm_config *c = j->config;
+    const int64_t r = c->img_resolution;
+    const struct fdm_wanted noise = {"noise", 5, {0, j->n, c->img_channels, r, r}, .required = true};
+    int64_t steps = j->how.num_steps;
+    if (j->how.solver != FDM_SOLVER_EDM && j->how.solver != FDM_SOLVER_EULER) return FDM_OK; /* the others use none */
+    if (j->how.S_churn > 0 || fdm_tensors_find(set, "noise"))
+        return fdm_input_read(&j->noise, &steps, set, j->o->latents, &noise, err);
+    return FDM_OK;
+}
+
 static fdm_status read_latents(struct job *j, fdm_error *err) {
     const fdm_config *c = j->config;
     const int64_t r = c->img_resolution;
     const char *path = j->o->latents;
     fdm_tensors set = {0};
     double *latents = NULL;
-    int64_t steps = j->how.num_steps;
     fdm_status status = fdm_tensorfile_read(&set, path, err);
-    const struct fdm_wanted wanted = {"latents", 4, {0, c->img_channels, r, r}, .required = true};
+    const struct fdm_wanted wanted = {fdm_input_name(&set, path, "latents"), 4, {0, c->img_channels, r, r}, .required = true};
     const struct fdm_wanted labels = {"class_labels", 2, {0, c->label_dim}, .repeat = true};
     if (status == FDM_OK) status = fdm_input_read(&latents, &j->n, &set, path, &wanted, err);
     if (status == FDM_OK && c->label_dim) status = fdm_input_read(&j->labels, &j->n, &set, path, &labels, err);
-    if (status == FDM_OK && fdm_tensors_find(&set, "noise")) {
-        const struct fdm_wanted noise = {"noise", 5, {0, j->n, c->img_channels, r, r}, .required = true};
-        status = fdm_input_read(&j->noise, &steps, &set, path, &noise, err);
-    }
+    if (status == FDM_OK) status = read_noise(j, &set, err);
     const size_t count = (size_t)j->n * j->per_sample;
     j->latents = allocate(count, sizeof *j->latents, "latents", err, &status);
-    for (size_t i = 0; i < count && status == FDM_OK; i++) {
-        j->latents[i] = (float)latents[i];
-        if (!isfinite(j->latents[i]))
-            status = fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"latents\": element %zu is not finite", path, i);
-    }
+    for (size_t i = 0; i < count && status == FDM_OK; i++) j->latents[i] = (float)latents[i];
     free(latents);
     fdm_tensors_free(&set);
     return status;
@@ -129,7 +143,8 @@ static fdm_status take_seeds(struct job *j, fdm_error *err) {
     fdm_status status = FDM_OK;
     j->n = list->count ? (int64_t)list->count : 64;
     j->seeds = allocate((size_t)j->n, sizeof *j->seeds, "seeds", err, &status);
-    j->latents = allocate((size_t)j->n * j->per_sample, sizeof *j->latents, "latents", err, &status);
+    j->rows = j->keep || j->n < j->o->batch ? j->n : j->o->batch;
+    j->latents = allocate((size_t)j->rows * j->per_sample, sizeof *j->latents, "latents", err, &status);
     for (int64_t i = 0; i < j->n && status == FDM_OK; i++) j->seeds[i] = (uint64_t)(list->count ? list->items[i] : i);
     return status;
 }
@@ -151,8 +166,9 @@ static fdm_status prepare(struct job *j, fdm_error *err) {
         memset(j->labels + i * label_dim, 0, label_dim * sizeof *j->labels);
         j->labels[i * label_dim + (size_t)o->class_index] = 1;
     }
-    j->x = allocate(n, j->per_sample * sizeof *j->x, "images", err, &status);
-    j->pixels = allocate(n, j->per_sample, "pixels", err, &status);
+    j->rows = j->keep || j->n < o->batch ? j->n : o->batch;
+    j->x = allocate((size_t)j->rows, j->per_sample * sizeof *j->x, "images", err, &status);
+    j->pixels = allocate((size_t)j->rows, j->per_sample, "pixels", err, &status);
     j->sigma = allocate((size_t)o->batch, sizeof *j->sigma, "noise levels", err, &status);
     return status;
 }
@@ -240,8 +256,15 @@ static fdm_status call_denoiser(void *ctx, int n, double *D, const double *x, do
         .x = x,
         .sigma = j->sigma,
         .class_labels = j->labels ? j->labels + (size_t)j->first * (size_t)j->config->label_dim : NULL,
+        .stop = fdm_stop_if_interrupted,
     };
-    return fdm_denoise(j->denoiser, D, &args, err);
+    const fdm_status status = fdm_denoise(j->denoiser, D, &args, err);
+    const size_t count = status == FDM_OK ? (size_t)n * j->per_sample : 0;
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite((float)D[i]))
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: the output at sigma %g is %g (image %zu); these weights overflow, try "
+                            "--backend reference", j->o->model, sigma, D[i], (size_t)j->first + i / j->per_sample);
+    return status;
 }
 
 static fdm_status on_call(void *ctx, const fdm_sample_event *event, fdm_error *err) {
@@ -269,7 +292,7 @@ static void draw_batch(struct job *j, fdm_rng *rngs) {
     for (int i = 0; i < j->count; i++) {
         const size_t at = (size_t)(j->first + i);
         int64_t label = 0;
-        fdm_sample_draw_latents(j->latents + at * j->per_sample, &label, &rngs[i], 1, j->per_sample, label_dim);
+        fdm_sample_draw_latents(latents_of(j, j->first + i), &label, &rngs[i], 1, j->per_sample, label_dim);
         if (label_dim && j->o->class_index < 0) j->labels[at * (size_t)label_dim + (size_t)label] = 1;
     }
 }
@@ -289,8 +312,8 @@ static fdm_status sample_batch(struct job *j, fdm_error *err) {
     const fdm_denoise_fn net = {call_denoiser, j, c->precond.sigma_min, c->precond.sigma_max, j->count, c->img_channels,
                                 c->img_resolution, c->img_resolution};
     const fdm_sample_hook hook = {on_call, j};
-    const size_t at = (size_t)j->first * j->per_sample;
-    status = fdm_sample(j->x + at, NULL, j->latents + at, &net, noise, &hook, &j->how, err);
+    const size_t at = place(j, j->first, j->keep);
+    status = fdm_sample(j->x + at, NULL, latents_of(j, j->first), &net, noise, &hook, &j->how, err);
     for (int i = 0; i < j->count && status == FDM_OK; i++) {
         const size_t image = at + (size_t)i * j->per_sample;
         fdm_pixels_from_x(j->pixels + image, j->x + image, c->img_channels, c->img_resolution, c->img_resolution);
@@ -301,9 +324,32 @@ static fdm_status sample_batch(struct job *j, fdm_error *err) {
 
 /* --- outputs --- */
 
+/* With all folders above it. */
 static fdm_status make_dir(const char *path, fdm_error *err) {
-    if (mkdir(path, 0777) == 0 || errno == EEXIST) return FDM_OK;
-    return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(errno));
+    struct stat st;
+    char *part = fdm_strdup(path);
+    if (!part) return fdm_fail_oom(err, "path", strlen(path));
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(part, 0777); /* the last one shows what went wrong */
+        *slash = '/';
+    }
+    free(part);
+    if (mkdir(path, 0777) != 0 && errno != EEXIST)
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(errno));
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: a file is in its place", path);
+    return FDM_OK;
+}
+
+/* Before the work begins: can everything be written? */
+static fdm_status check_outputs(const struct sample_options *o, fdm_error *err) {
+    fdm_status status = o->outdir ? make_dir(o->outdir, err) : FDM_OK;
+    if (status == FDM_OK && o->outdir && access(o->outdir, W_OK | X_OK) != 0)
+        status = fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write here: %s", o->outdir, strerror(errno));
+    if (status == FDM_OK && o->grid) status = fdm_output_check(o->grid, false, err);
+    if (status == FDM_OK && o->save_tensors) status = fdm_output_check(o->save_tensors, true, err);
+    return status;
 }
 
 /* outdir/000123.png, or outdir/000000/000123.png with --subdirs; without seeds the index in the file of latents. */
@@ -319,7 +365,7 @@ static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err
     }
     if (used < (int)sizeof path) used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu.png", name);
     if (used >= (int)sizeof path) return fdm_fail(err, FDM_BAD_USAGE, "--outdir: the path is too long");
-    return fdm_png_write(path, j->pixels + (size_t)index * j->per_sample, r, r, j->config->img_channels, err);
+    return fdm_png_write(path, j->pixels + place(j, index, j->keep), r, r, j->config->img_channels, err);
 }
 
 static fdm_status run_batches(struct job *j, fdm_error *err) {
@@ -358,27 +404,26 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
         return fdm_fail(err, FDM_BAD_USAGE, "nothing to write: give --outdir, --grid or --save-tensors");
     if (o->latents && fdm_cli_given(cli, "seeds"))
         return fdm_fail(err, FDM_BAD_USAGE, "--latents and --seeds exclude each other");
-    if (o->save_tensors) return fdm_tensorfile_check_name(o->save_tensors, err);
     return FDM_OK;
 }
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct sample_options *o = values;
     const fdm_run_options how = fdm_cli_run_options(cli);
-    struct job j = {.o = o, .how = solver_options(o)};
+    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors};
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
-    if (status == FDM_OK && o->outdir) status = make_dir(o->outdir, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);
     if (status == FDM_OK) {
         j.config = fdm_denoiser_config(j.denoiser);
         status = prepare(&j, err);
     }
+    if (status == FDM_OK) status = check_outputs(o, err); /* bad input leaves no folder behind */
     if (status == FDM_OK && o->save_tensors) status = start_record(&j, err);
     if (status == FDM_OK) {
         fdm_progress_start(&j.progress, cli, "sampling", "evaluations", j.n * fdm_sample_nfe(&j.how));
         status = run_batches(&j, err);
-        fdm_progress_end(&j.progress);
+        fdm_progress_end(&j.progress, status == FDM_OK);
     }
     if (status == FDM_OK) status = write_outputs(&j, err);
     if (status == FDM_OK && cli->verbose)

@@ -63,7 +63,8 @@ static void print_options(const char *title, const struct fdm_option *options, c
 }
 
 void fdm_help_command(const struct fdm_command *c) {
-    printf("usage: fdm %s%s%s [options]\n\n%s\n", c->name, c->arguments[0] ? " " : "", c->arguments, c->description);
+    printf("usage: fdm %s%s%s [options]\n\n%s\n", c->name, c->arguments[0] ? " " : "", c->arguments,
+           c->description);
     print_options("options", c->options, c->defaults);
     print_options("common options", fdm_common_options, &fdm_common_defaults);
     if (c->examples) printf("\nexamples:\n%s", c->examples);

@@ -9,7 +9,7 @@
 /* Elements of the tensor `name` as doubles (malloc'd), which must have the shape (n, dims...).  Where n_free is
  * true, the first dimension may be anything and is returned in *n.  One row is repeated to n rows if `repeat`.
  * `required` false: *out is NULL if there is no such tensor.
- * Errors: FDM_BAD_INPUT naming the file, the tensor, its shape and the wanted one. */
+ * Errors: FDM_BAD_INPUT naming the file, the tensor, and its shape and the wanted one or the bad element. */
 struct fdm_wanted {
     const char *name;
     int ndim;
@@ -17,9 +17,17 @@ struct fdm_wanted {
     bool required;
     bool repeat;   /* a first dimension of 1 stands for n equal rows */
     bool trailing; /* trailing dimensions of 1 are ignored: (n, 1, 1, 1) for (n); a scalar for repeat */
+    bool positive; /* each element > 0; all elements of any tensor must be finite in f32 */
 };
 fdm_status fdm_input_read(double **out, int64_t *n, const fdm_tensors *set, const char *path,
                           const struct fdm_wanted *wanted, fdm_error *err);
+
+/* `name`, or the name of the only tensor of an .npy file, which cannot choose it. */
+const char *fdm_input_name(const fdm_tensors *set, const char *path, const char *name);
+
+/* Whether the file could be written now, so that hours of work do not end in a wrong path: FDM_BAD_USAGE for a
+ * tensor file (`tensors`) of unknown kind or .npy, which holds one tensor only; FDM_NO_RESOURCE. */
+fdm_status fdm_output_check(const char *path, bool tensors, fdm_error *err);
 
 /* "auto" etc. from the common options. */
 struct fdm_cli;

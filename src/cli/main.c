@@ -29,11 +29,20 @@ const struct fdm_option fdm_common_options[] = {
                     "which vector instructions; the results do not depend on it (default: FDM_ISA, or the widest)"),
     FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", backend_names,
                     "auto: f32 with vector instructions; reference: f64, slow, the truth"),
-    {.name = "quiet", .letter = 'q', .type = FDM_TYPE_FLAG, .offset = offsetof(struct fdm_common_options, quiet),
+    {.name = "quiet",
+     .letter = 'q',
+     .type = FDM_TYPE_FLAG,
+     .offset = offsetof(struct fdm_common_options, quiet),
      .help = "no progress, no remarks"},
-    {.name = "verbose", .letter = 'v', .type = FDM_TYPE_FLAG, .offset = offsetof(struct fdm_common_options, verbose),
+    {.name = "verbose",
+     .letter = 'v',
+     .type = FDM_TYPE_FLAG,
+     .offset = offsetof(struct fdm_common_options, verbose),
      .help = "more remarks"},
-    {.name = "help", .letter = 'h', .type = FDM_TYPE_FLAG, .offset = offsetof(struct fdm_common_options, help),
+    {.name = "help",
+     .letter = 'h',
+     .type = FDM_TYPE_FLAG,
+     .offset = offsetof(struct fdm_common_options, help),
      .help = "this text"},
     FDM_OPTION_END};
 
@@ -47,8 +56,7 @@ static fdm_status unknown_command(const char *name, fdm_error *err) {
     const char *names[FDM_ARRAY_LEN(commands)];
     for (size_t i = 0; i < FDM_ARRAY_LEN(commands); i++) names[i] = commands[i]->name;
     const char *nearest = fdm_nearest_name(name, names, FDM_ARRAY_LEN(commands));
-    if (nearest)
-        return fdm_fail(err, FDM_BAD_USAGE, "unknown command %.100s; did you mean fdm %s?", name, nearest);
+    if (nearest) return fdm_fail(err, FDM_BAD_USAGE, "unknown command %.100s; did you mean fdm %s?", name, nearest);
     return fdm_fail(err, FDM_BAD_USAGE, "unknown command %.100s; fdm help lists the commands", name);
 }
 
@@ -63,8 +71,8 @@ static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_er
     if (nargs < c->min_args)
         return fdm_fail(err, FDM_BAD_USAGE, "wants %s; see fdm help %s", c->arguments, c->name);
     if (nargs > c->max_args)
-        return fdm_fail(err, FDM_BAD_USAGE, "too many arguments%s%s; see fdm help %s", c->arguments[0] ? ", wants " : "",
-                        c->arguments, c->name);
+        return fdm_fail(err, FDM_BAD_USAGE, "too many arguments%s%s; see fdm help %s",
+                        c->arguments[0] ? ", wants " : "", c->arguments, c->name);
     return FDM_OK;
 }
 
@@ -134,16 +142,27 @@ static void print_version(void) {
  * messages.  The stand-in for stdout is not writable, so that lost output is still an error. */
 static void reserve_standard_streams(void) {
     for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd) _exit(FDM_NO_RESOURCE);
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 2 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(FDM_NO_RESOURCE);
 }
 
-/* By default idle OpenMP threads spin for milliseconds, which on a machine that others use, too, takes the very core
- * that the last busy thread needs: sampling got 15 times slower on two shared cores.  They should spin for some
- * microseconds, then sleep; the runtimes read this before main, hence the second start.  Results do not depend on it. */
+/* By default idle OpenMP threads spin for milliseconds, which on a machine that others use, too, takes the very
+ * core that the last busy thread needs: sampling got 15 times slower on two shared cores.  They should spin for
+ * some microseconds, then sleep; the runtimes read this before main, hence the second start.  Results do not depend
+ * on it. */
 static void spin_briefly(char **argv) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME")) return; /* or done before */
-    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0 && setenv("KMP_BLOCKTIME", "1", 1) == 0) execv("/proc/self/exe", argv);
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))
+        return; /* or done before */
+    if (setenv("GOMP_SPINCOUNT", "1000", 1) == 0 && setenv("KMP_BLOCKTIME", "1", 1) == 0)
+        execv("/proc/self/exe", argv);
     /* no /proc: go on as we are */
+}
+
+/* Where a thread cannot be created (ulimit -v, -u), the OpenMP runtime says so and calls exit(1), which would mean a
+ * failed comparison here. */
+static bool finished;
+static void on_exit_of_others(void) {
+    if (!finished) _exit(FDM_NO_RESOURCE);
 }
 
 int main(int argc, char **argv) {
@@ -154,6 +173,7 @@ int main(int argc, char **argv) {
 
     reserve_standard_streams();
     spin_briefly(argv);
+    atexit(on_exit_of_others);
     fdm_catch_signals();
     if (!name || strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         status = help(name ? argc - 2 : 0, argv + 2, &err);
@@ -171,5 +191,6 @@ int main(int argc, char **argv) {
     }
     if (status != FDM_OK && err.message[0])
         fprintf(stderr, "fdm%s%s: %s\n", command ? " " : "", command ? command->name : "", err.message);
+    finished = true;
     return (int)status;
 }

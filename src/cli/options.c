@@ -62,18 +62,19 @@ static fdm_status bad_value(const struct fdm_option *o, const char *text, fdm_er
         return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants an integer from %" PRId64 " to %" PRId64, o->name, text,
                         o->imin, o->imax);
     case FDM_TYPE_FLOAT:
-        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants a number from %g to %g", o->name, text, o->fmin, o->fmax);
+        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants a number from %g to %g", o->name, text, o->fmin,
+                        o->fmax);
     case FDM_TYPE_SIZE:
-        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants WIDTHxHEIGHT, each from %" PRId64 " to %" PRId64, o->name,
-                        text, o->imin, o->imax);
+        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants WIDTHxHEIGHT, each from %" PRId64 " to %" PRId64,
+                        o->name, text, o->imin, o->imax);
     case FDM_TYPE_INTLIST:
         return fdm_fail(err, FDM_BAD_USAGE,
                         "--%s %s: wants integers and ranges such as 0-63,70, each from %" PRId64 " to %" PRId64
                         ", at most %d of them",
                         o->name, text, o->imin, o->imax, FDM_LIST_MAX);
     default:
-        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants numbers such as 0.1,1,10, each from %g to %g", o->name, text,
-                        o->fmin, o->fmax);
+        return fdm_fail(err, FDM_BAD_USAGE, "--%s %s: wants numbers such as 0.1,1,10, each from %g to %g", o->name,
+                        text, o->fmin, o->fmax);
     }
 }
 
@@ -151,7 +152,8 @@ static fdm_status parse_enum(const struct fdm_option *o, int *out, const char *t
 static fdm_status set_value(const struct fdm_option *o, void *values, const char *text, fdm_error *err) {
     void *field = (char *)values + o->offset;
     bool ok = true;
-    if (o->type != FDM_TYPE_FLAG && !text[0]) return fdm_fail(err, FDM_BAD_USAGE, "--%s: its value is empty", o->name);
+    if (o->type != FDM_TYPE_FLAG && !text[0])
+        return fdm_fail(err, FDM_BAD_USAGE, "--%s: its value is empty", o->name);
     switch (o->type) {
     case FDM_TYPE_FLAG: *(bool *)field = true; break;
     case FDM_TYPE_INT: ok = parse_int(field, text, strlen(text), o->imin, o->imax); break;
@@ -286,7 +288,8 @@ static fdm_status parse_long(struct parser *p, int argc, char **argv, int *used)
     if (o->type != FDM_TYPE_FLAG && !text) {
         /* A value may begin with one dash (a negative number), but "--x --y" is a forgotten value. */
         if (argc < 2 || strncmp(argv[1], "--", 2) == 0)
-            return fdm_fail(p->err, FDM_BAD_USAGE, "--%s needs a value (%s)", o->name, o->value ? o->value : "a word");
+            return fdm_fail(p->err, FDM_BAD_USAGE, "--%s needs a value (%s)", o->name,
+                            o->value ? o->value : "a word");
         text = argv[1];
         *used = 2;
     }

@@ -29,12 +29,18 @@ void fdm_catch_signals(void) {
     for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) {
         struct sigaction old;
         /* Started with the signal ignored (a background job): leave it so. */
-        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN) sigaction(numbers[i], &action, NULL);
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(numbers[i], &action, NULL);
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
+    signal(SIGXFSZ, SIG_IGN); /* so is a file larger than ulimit -f */
 }
 
 bool fdm_interrupted(void) { return stop_requested != 0; }
+bool fdm_stop_if_interrupted(void *unused) {
+    (void)unused;
+    return fdm_interrupted();
+}
 
 fdm_status fdm_fail_interrupted(fdm_error *err) { return fdm_fail(err, FDM_INTERRUPTED, "interrupted"); }
 
@@ -97,8 +103,13 @@ static void show(struct fdm_progress *p, double time) {
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total) {
     double time = now();
-    *p = (struct fdm_progress){.what = what, .unit = unit, .total = total, .start = time, .shown = time,
-                               .quiet = cli->quiet, .terminal = isatty(STDERR_FILENO) == 1};
+    *p = (struct fdm_progress){.what = what,
+                               .unit = unit,
+                               .total = total,
+                               .start = time,
+                               .shown = time,
+                               .quiet = cli->quiet,
+                               .terminal = isatty(STDERR_FILENO) == 1};
     if (!p->quiet && p->terminal) show(p, time);
 }
 
@@ -108,10 +119,10 @@ void fdm_progress_update(struct fdm_progress *p, int64_t done) {
     if (!p->quiet && time - p->shown >= (p->terminal ? terminal_period : plain_period)) show(p, time);
 }
 
-void fdm_progress_end(struct fdm_progress *p) {
+void fdm_progress_end(struct fdm_progress *p, bool done) {
     if (p->quiet) return;
     if (p->terminal) fputs("\r\033[K", stderr);
-    if (fdm_interrupted()) return;
+    if (!done) return; /* an error follows, and it is one line */
     double elapsed = now() - p->start;
     fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done, p->unit, elapsed);
     if (p->done > 0 && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)p->done / elapsed);

@@ -14,15 +14,17 @@
 
 #include "io/io.h"
 
-enum { BUFFER_BYTES = 1 << 16 };
-
 static fdm_status fail_errno(struct fdm_atomic_file *f, const char *what, int code, fdm_error *err) {
     const char *advice = "";
     f->failed = true;
-    if (code == ENOSPC || code == EDQUOT || code == EFBIG) advice = "; free some space or write elsewhere";
-    else if (code == ENOENT) advice = "; create its directory first";
-    else if (code == EACCES || code == EROFS || code == EPERM) advice = "; choose a place you may write to";
-    return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot %s: %s%s", f->path, what, strerror(code), advice);
+    if (code == ENOSPC || code == EDQUOT || code == EFBIG)
+        advice = "; free some space or write elsewhere";
+    else if (code == ENOENT)
+        advice = "; create its directory first";
+    else if (code == EACCES || code == EROFS || code == EPERM)
+        advice = "; choose a place you may write to";
+    fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot %s: %s%s", f->path, what, strerror(code), advice);
+    return FDM_NO_RESOURCE;
 }
 
 /* The file to replace: `path`, or what it points to if it is a symbolic link. */
@@ -44,7 +46,8 @@ static uint64_t random_word(int attempt) {
     struct timespec now;
     if (getrandom(&word, sizeof word, GRND_NONBLOCK) == sizeof word) return word;
     clock_gettime(CLOCK_REALTIME, &now); /* O_EXCL does the safety; this only has to differ mostly */
-    return ((uint64_t)now.tv_sec << 32) ^ ((uint64_t)now.tv_nsec << 8) ^ ((uint64_t)getpid() << 40) ^ (uint64_t)attempt;
+    return ((uint64_t)now.tv_sec << 32) ^ ((uint64_t)now.tv_nsec << 8) ^ ((uint64_t)getpid() << 40) ^
+           (uint64_t)attempt;
 }
 
 static bool create_temp(struct fdm_atomic_file *f) {
@@ -62,7 +65,6 @@ static void release(struct fdm_atomic_file *f) {
     if (f->dir >= 0) close(f->dir);
     free(f->path);
     free(f->target);
-    free(f->buffer);
     memset(f, 0, sizeof *f);
     f->fd = f->dir = -1;
 }
@@ -91,8 +93,11 @@ fdm_status fdm_atomic_open(struct fdm_atomic_file *f, const char *path, fdm_erro
     memset(f, 0, sizeof *f);
     f->fd = f->dir = -1;
     f->path = fdm_strdup(fdm_path_tail(path));
-    f->buffer = malloc(BUFFER_BYTES);
-    fdm_status status = f->path && f->buffer ? prepare(f, path, err) : fdm_fail_oom(err, "output buffer", BUFFER_BYTES);
+    fdm_status status = FDM_NO_RESOURCE;
+    if (f->path)
+        status = prepare(f, path, err);
+    else
+        fdm_fail_oom(err, "output path", strlen(path));
     if (status) fdm_atomic_abort(f);
     return status;
 }
@@ -104,7 +109,8 @@ fdm_status fdm_atomic_reserve(struct fdm_atomic_file *f, uint64_t bytes, fdm_err
     return FDM_OK; /* not supported here: writing will tell */
 }
 
-static fdm_status write_through(struct fdm_atomic_file *f, uint64_t offset, const char *p, size_t n, fdm_error *err) {
+static fdm_status write_through(struct fdm_atomic_file *f, uint64_t offset, const char *p, size_t n,
+                                fdm_error *err) {
     enum { CHUNK = 1 << 30 }; /* Linux moves at most 2 GiB a call */
     while (n > 0) {
         ssize_t done = pwrite(f->fd, p, n < CHUNK ? n : CHUNK, (off_t)offset);
@@ -126,9 +132,9 @@ static fdm_status flush(struct fdm_atomic_file *f, fdm_error *err) {
 
 fdm_status fdm_atomic_write(struct fdm_atomic_file *f, const void *bytes, size_t n, fdm_error *err) {
     fdm_status status = FDM_OK;
-    if (n > BUFFER_BYTES - f->buffered) status = flush(f, err);
+    if (n > FDM_ATOMIC_BUFFER - f->buffered) status = flush(f, err);
     if (status || n == 0) return status;
-    if (n >= BUFFER_BYTES) {
+    if (n >= FDM_ATOMIC_BUFFER) {
         f->position += n;
         return write_through(f, f->position - n, bytes, n, err);
     }
@@ -146,13 +152,15 @@ fdm_status fdm_atomic_printf(struct fdm_atomic_file *f, fdm_error *err, const ch
     if (n >= (int)sizeof line && (text = malloc((size_t)n + 1))) vsnprintf(text, (size_t)n + 1, format, again);
     va_end(again);
     va_end(args);
-    fdm_status status = n < 0 || !text ? fdm_fail_oom(err, "output line", 0) : fdm_atomic_write(f, text, (size_t)n, err);
+    fdm_status status =
+        n < 0 || !text ? fdm_fail_oom(err, "output line", 0) : fdm_atomic_write(f, text, (size_t)n, err);
     if (status) f->failed = true;
     if (text != line) free(text);
     return status;
 }
 
-fdm_status fdm_atomic_write_at(struct fdm_atomic_file *f, uint64_t offset, const void *bytes, size_t n, fdm_error *err) {
+fdm_status fdm_atomic_write_at(struct fdm_atomic_file *f, uint64_t offset, const void *bytes, size_t n,
+                               fdm_error *err) {
     fdm_status status = flush(f, err);
     return status ? status : write_through(f, offset, bytes, n, err);
 }
@@ -164,14 +172,16 @@ static bool sync_directory(int dir) {
 
 fdm_status fdm_atomic_commit(struct fdm_atomic_file *f, fdm_error *err) {
     if (!f->open) return fdm_fail(err, FDM_BAD_USAGE, "output file committed twice");
-    fdm_status status = f->failed ? fdm_fail(err, FDM_NO_RESOURCE, "%s: an earlier write failed", f->path) : flush(f, err);
+    fdm_status status =
+        f->failed ? fdm_fail(err, FDM_NO_RESOURCE, "%s: an earlier write failed", f->path) : flush(f, err);
     if (!status && fsync(f->fd)) status = fail_errno(f, "sync", errno, err);
     if (!status) {
         int fd = f->fd;
         f->fd = -1;
         if (close(fd)) status = fail_errno(f, "close", errno, err);
     }
-    if (!status && renameat(f->dir, f->temp, f->dir, f->name)) status = fail_errno(f, "rename into place", errno, err);
+    if (!status && renameat(f->dir, f->temp, f->dir, f->name))
+        status = fail_errno(f, "rename into place", errno, err);
     if (status) {
         fdm_atomic_abort(f);
         return status;
@@ -183,7 +193,7 @@ fdm_status fdm_atomic_commit(struct fdm_atomic_file *f, fdm_error *err) {
 
 void fdm_atomic_abort(struct fdm_atomic_file *f) {
     if (f->open) unlinkat(f->dir, f->temp, 0);
-    if (f->path || f->buffer) release(f);
+    if (f->path) release(f);
 }
 
 fdm_status fdm_atomic_write_file(const char *path, const void *bytes, size_t n, fdm_error *err) {

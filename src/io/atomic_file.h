@@ -12,16 +12,18 @@
 
 #include "base/base.h"
 
+enum { FDM_ATOMIC_BUFFER = 1 << 14 };
+
 struct fdm_atomic_file {
-    char *path;    /* for messages: as given (its end, if long) */
-    char *target;  /* resolved path */
+    char *path;       /* for messages: as given (its end, if long) */
+    char *target;     /* resolved path */
     const char *name; /* target's last component */
     char temp[48];
-    int fd, dir;   /* dir is open for the directory's sync */
+    int fd, dir;       /* dir is open for the directory's sync */
     bool open, failed; /* failed sticks: commit refuses */
     uint64_t position;
-    char *buffer;
     size_t buffered;
+    char buffer[FDM_ATOMIC_BUFFER];
 };
 
 /* All errors are FDM_NO_RESOURCE (output not writable, disk full, out of memory), one line with the path. */
@@ -32,7 +34,8 @@ fdm_status fdm_atomic_reserve(struct fdm_atomic_file *f, uint64_t bytes, fdm_err
 fdm_status fdm_atomic_write(struct fdm_atomic_file *f, const void *bytes, size_t n, fdm_error *err);
 fdm_status fdm_atomic_printf(struct fdm_atomic_file *f, fdm_error *err, const char *format, ...) FDM_PRINTF(3, 4);
 /* Writes at an absolute offset without moving the append position. */
-fdm_status fdm_atomic_write_at(struct fdm_atomic_file *f, uint64_t offset, const void *bytes, size_t n, fdm_error *err);
+fdm_status fdm_atomic_write_at(struct fdm_atomic_file *f, uint64_t offset, const void *bytes, size_t n,
+                               fdm_error *err);
 /* Either way the file is closed and f released; after an error nothing has changed on disk. */
 fdm_status fdm_atomic_commit(struct fdm_atomic_file *f, fdm_error *err);
 /* Drops the output.  Harmless on a zeroed, committed or already dropped f. */

@@ -45,11 +45,13 @@ fdm_status fdm_image_grid(fdm_image *grid, const uint8_t *images, int count, int
     grid->height = (int)h;
     grid->channels = channels;
     fdm_image one = {.width = width, .height = height, .channels = channels};
-    size_t row_bytes = (size_t)w * (size_t)channels, image_bytes = (size_t)channels * (size_t)height * (size_t)width;
+    size_t row_bytes = (size_t)w * (size_t)channels,
+           image_bytes = (size_t)channels * (size_t)height * (size_t)width;
     for (int i = 0; i < count; i++) {
-        size_t x = (size_t)(i % columns) * (size_t)(width + GAP), y = (size_t)(i / columns) * (size_t)(height + GAP);
-        place(grid->pixels + y * row_bytes + x * (size_t)channels, row_bytes, images + (size_t)i * image_bytes, &one,
-              planar);
+        size_t x = (size_t)(i % columns) * (size_t)(width + GAP),
+               y = (size_t)(i / columns) * (size_t)(height + GAP);
+        place(grid->pixels + y * row_bytes + x * (size_t)channels, row_bytes, images + (size_t)i * image_bytes,
+              &one, planar);
     }
     return FDM_OK;
 }

@@ -13,6 +13,15 @@ static inline const char *fdm_path_tail(const char *path) {
     return n > MAX_SHOWN ? path + (n - MAX_SHOWN) : path;
 }
 
+/* For interfaces without const: zlib's input, and tensors that lie in a read-only file. */
+static inline void *fdm_unconst(const void *p) {
+    union {
+        const void *in;
+        void *out;
+    } u = {p};
+    return u.out;
+}
+
 /* A regular file as read-only memory. */
 struct fdm_file_map {
     const unsigned char *bytes; /* never NULL while open, even for an empty file */

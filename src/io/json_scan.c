@@ -24,12 +24,18 @@ bool fdm_json_take(struct fdm_json *j, char c) {
 bool fdm_json_expect(struct fdm_json *j, char c) {
     if (fdm_json_take(j, c)) return true;
     switch (c) {
-    case '{': return fail(j, "an object is expected");
-    case '[': return fail(j, "an array is expected");
-    case '}': return fail(j, "',' or '}' is expected");
-    case ']': return fail(j, "',' or ']' is expected");
-    case ':': return fail(j, "':' is expected");
-    default: return fail(j, "bad JSON");
+    case '{':
+        return fail(j, "an object is expected");
+    case '[':
+        return fail(j, "an array is expected");
+    case '}':
+        return fail(j, "',' or '}' is expected");
+    case ']':
+        return fail(j, "',' or ']' is expected");
+    case ':':
+        return fail(j, "':' is expected");
+    default:
+        return fail(j, "bad JSON");
     }
 }
 
@@ -105,8 +111,10 @@ bool fdm_json_string(struct fdm_json *j, char *out, size_t *length) {
             j->at--;
             return fail(j, "control character in a string");
         }
-        if (c != '\\') out[n++] = (char)c;
-        else if (!take_escape(j, out, &n)) return false;
+        if (c != '\\')
+            out[n++] = (char)c;
+        else if (!take_escape(j, out, &n))
+            return false;
     }
     out[n] = '\0';
     *length = n;

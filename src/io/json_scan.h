@@ -18,8 +18,9 @@ struct fdm_json {
 bool fdm_json_take(struct fdm_json *j, char c);
 /* The same as an obligation. */
 bool fdm_json_expect(struct fdm_json *j, char c);
-/* A string, decoded and NUL-terminated into `out`, which has room for the rest of the text (out + end - at; decoding
- * never lengthens).  *length without the NUL.  Refused: control characters, invalid UTF-8, lone surrogates, NUL. */
+/* A string, decoded and NUL-terminated into `out`, which has room for the rest of the text (out + end - at;
+ * decoding never lengthens).  *length without the NUL.  Refused: control characters, invalid UTF-8, lone
+ * surrogates, NUL. */
 bool fdm_json_string(struct fdm_json *j, char *out, size_t *length);
 /* A whole number within int64_t; neither fraction nor exponent. */
 bool fdm_json_integer(struct fdm_json *j, int64_t *out);

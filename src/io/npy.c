@@ -25,17 +25,21 @@ struct cursor {
     fdm_error *err;
 };
 
-static fdm_status bad(const struct cursor *c, const char *format, ...) FDM_PRINTF(2, 3);
-static fdm_status bad(const struct cursor *c, const char *format, ...) {
+static void complain(const struct cursor *c, const char *format, ...) FDM_PRINTF(2, 3);
+static void complain(const struct cursor *c, const char *format, ...) {
     char why[160];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    if (!c->name) return fdm_fail(c->err, FDM_BAD_INPUT, "%s: %s (array file, byte %zu)", c->label, why, c->at);
-    return fdm_fail(c->err, FDM_BAD_INPUT, "%s: array \"%.100s\": %s (byte %zu of the array)", c->label, c->name, why,
-                    c->at);
+    if (!c->name)
+        fdm_fail(c->err, FDM_BAD_INPUT, "%s: %s (array file, byte %zu)", c->label, why, c->at);
+    else
+        fdm_fail(c->err, FDM_BAD_INPUT, "%s: array \"%.100s\": %s (byte %zu of the array)", c->label, c->name, why,
+                 c->at);
 }
+/* A macro, so that compilers and analysers see that it never means success. */
+#define bad(...) (complain(__VA_ARGS__), FDM_BAD_INPUT)
 
 fdm_status fdm_npy_header_end(size_t *end, const unsigned char *prefix, const char *label, const char *name,
                               fdm_error *err) {
@@ -54,7 +58,8 @@ fdm_status fdm_npy_header_end(size_t *end, const unsigned char *prefix, const ch
 }
 
 static void skip_space(struct cursor *c) {
-    while (c->at < c->end && (c->bytes[c->at] == ' ' || c->bytes[c->at] == '\n' || c->bytes[c->at] == '\t')) c->at++;
+    while (c->at < c->end && (c->bytes[c->at] == ' ' || c->bytes[c->at] == '\n' || c->bytes[c->at] == '\t'))
+        c->at++;
 }
 
 /* Takes `token` if it comes next. */
@@ -96,13 +101,17 @@ static fdm_status parse_descr(struct cursor *c, struct fdm_npy *out) {
         return FDM_OK;
     }
     c->at = start;
-    return bad(c, "type '%s' is not supported (f2 f4 f8 i1..i8 u1..u8 b1 are); convert it with NumPy's astype", descr);
+    return bad(c, "type '%s' is not supported (f2 f4 f8 i1..i8 u1..u8 b1 are); convert it with NumPy's astype",
+               descr);
 }
 
 static fdm_status parse_bool(struct cursor *c, struct fdm_npy *out) {
-    if (take(c, "True")) out->fortran = true;
-    else if (take(c, "False")) out->fortran = false;
-    else return bad(c, "fortran_order is neither True nor False");
+    if (take(c, "True"))
+        out->fortran = true;
+    else if (take(c, "False"))
+        out->fortran = false;
+    else
+        return bad(c, "fortran_order is neither True nor False");
     return FDM_OK;
 }
 
@@ -111,7 +120,8 @@ static bool take_integer(struct cursor *c, int64_t *out) {
     skip_space(c);
     size_t start = c->at;
     for (; c->at < c->end && c->bytes[c->at] >= '0' && c->bytes[c->at] <= '9'; c->at++)
-        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, c->bytes[c->at] - '0', &value))
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, c->bytes[c->at] - '0', &value))
             return false;
     if (c->at == start) return false;
     if (c->at < c->end && c->bytes[c->at] == 'L') c->at++; /* written by Python 2 */
@@ -159,7 +169,8 @@ static fdm_status parse_dict(struct cursor *c, struct fdm_npy *out) {
 
 fdm_status fdm_npy_parse_header(struct fdm_npy *out, const unsigned char *bytes, size_t end, const char *label,
                                 const char *name, fdm_error *err) {
-    struct cursor c = {.bytes = bytes, .at = bytes[6] == 1 ? 10 : 12, .end = end, .label = label, .name = name, .err = err};
+    struct cursor c = {
+        .bytes = bytes, .at = bytes[6] == 1 ? 10 : 12, .end = end, .label = label, .name = name, .err = err};
     int64_t numel;
     memset(out, 0, sizeof *out);
     fdm_status status = parse_dict(&c, out);
@@ -204,8 +215,8 @@ fdm_status fdm_npy_to_native(fdm_tensor *t, const struct fdm_npy *npy, fdm_error
     if (!npy->fortran || t->ndim < 2 || t->nbytes == 0) return FDM_OK;
     void *ordered = fdm_malloc_aligned(t->nbytes);
     if (!ordered)
-        return fdm_fail(err, FDM_NO_RESOURCE, "out of memory (array \"%.200s\" from Fortran order, %zu bytes)", t->name,
-                        t->nbytes);
+        return fdm_fail(err, FDM_NO_RESOURCE, "out of memory (array \"%.200s\" from Fortran order, %zu bytes)",
+                        t->name, t->nbytes);
     fortran_to_c(ordered, t->data, npy, size);
     fdm_free_aligned(t->data);
     t->data = ordered;
@@ -244,8 +255,8 @@ fdm_status fdm_npy_parse(fdm_tensors *set, const void *bytes, size_t size, const
     if (status) return status;
     const unsigned char *data = c.bytes + end;
     bool as_is = !npy.swapped && !(npy.fortran && npy.ndim > 1) && (uintptr_t)data % fdm_dtype_size(npy.dtype) == 0;
-    status = fdm_tensors_append(set, name, npy.dtype, npy.ndim, npy.shape, as_is ? (void *)(uintptr_t)data : NULL,
-                                false, &t, err);
+    status = fdm_tensors_append(set, name, npy.dtype, npy.ndim, npy.shape, as_is ? fdm_unconst(data) : NULL, false,
+                                &t, err);
     if (!status && !as_is) {
         memcpy(t->data, data, t->nbytes);
         status = fdm_npy_to_native(t, &npy, err);
@@ -282,7 +293,7 @@ fdm_status fdm_npy_read(fdm_tensors *set, const char *path, fdm_error *err) {
 fdm_status fdm_npy_write(const fdm_tensor *tensor, const char *path, fdm_error *err) {
     struct fdm_text header = {0};
     struct fdm_atomic_file file;
-    fdm_tensors one = {.items = (fdm_tensor *)(uintptr_t)tensor, .count = 1, .capacity = 1};
+    fdm_tensors one = {.items = fdm_unconst(tensor), .count = 1, .capacity = 1};
     fdm_status status = fdm_check_writable_set(&one, path, err);
     if (status) return status;
     if (!fdm_npy_make_header(&header, tensor))
@@ -293,8 +304,10 @@ fdm_status fdm_npy_write(const fdm_tensor *tensor, const char *path, fdm_error *
         status = fdm_atomic_reserve(&file, header.length + tensor->nbytes, err);
         if (!status) status = fdm_atomic_write(&file, header.bytes, header.length, err);
         if (!status) status = fdm_atomic_write(&file, tensor->data, tensor->nbytes, err);
-        if (!status) status = fdm_atomic_commit(&file, err);
-        else fdm_atomic_abort(&file);
+        if (!status)
+            status = fdm_atomic_commit(&file, err);
+        else
+            fdm_atomic_abort(&file);
     }
     fdm_text_free(&header);
     return status;

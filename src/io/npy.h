@@ -10,8 +10,8 @@
 #include "io/text.h"
 
 enum {
-    FDM_NPY_PREFIX = 12,               /* bytes that fdm_npy_header_end wants; every .npy file has more */
-    FDM_NPY_MAX_HEADER = 1 << 16       /* plenty for FDM_MAX_NDIM dimensions */
+    FDM_NPY_PREFIX = 12,         /* bytes that fdm_npy_header_end wants; every .npy file has more */
+    FDM_NPY_MAX_HEADER = 1 << 16 /* plenty for FDM_MAX_NDIM dimensions */
 };
 
 struct fdm_npy {
@@ -22,7 +22,8 @@ struct fdm_npy {
     size_t nbytes;
 };
 
-/* Where the data starts, from the first FDM_NPY_PREFIX bytes.  `label` and `name` (may be NULL) are for messages. */
+/* Where the data starts, from the first FDM_NPY_PREFIX bytes.  `label` and `name` (may be NULL) are for messages.
+ */
 fdm_status fdm_npy_header_end(size_t *end, const unsigned char *prefix, const char *label, const char *name,
                               fdm_error *err);
 /* Understands the header, whose bytes [0, end) lie at `bytes`. */

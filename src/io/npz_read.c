@@ -17,13 +17,15 @@ static fdm_status check_sizes(const struct fdm_zip *zip, fdm_error *err) {
     for (size_t i = 0; i < zip->count; i++) {
         const struct fdm_zip_member *m = &zip->members[i];
         if (m->unpacked < FDM_NPY_PREFIX)
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: member \"%.100s\" (byte %zu): %zu bytes are no array; remove it",
-                            zip->label, m->name, m->header, m->unpacked);
-        if (m->unpacked > left)
             return fdm_fail(err, FDM_BAD_INPUT,
-                            "%s: member \"%.100s\" (byte %zu): unpacking goes beyond the limit for a file of %zu bytes "
-                            "(a zip bomb?)",
-                            zip->label, m->name, m->header, zip->size);
+                            "%s: member \"%.100s\" (byte %zu): %zu bytes are no array; remove it", zip->label,
+                            m->name, m->header, m->unpacked);
+        if (m->unpacked > left)
+            return fdm_fail(
+                err, FDM_BAD_INPUT,
+                "%s: member \"%.100s\" (byte %zu): unpacking goes beyond the limit for a file of %zu bytes "
+                "(a zip bomb?)",
+                zip->label, m->name, m->header, zip->size);
         left -= m->unpacked;
     }
     return FDM_OK;
@@ -37,8 +39,9 @@ static fdm_status read_header(struct fdm_zip_stream *s, struct fdm_npy *npy, siz
     fdm_status status = fdm_zip_stream_read(s, prefix, sizeof prefix, err);
     if (!status) status = fdm_npy_header_end(end, prefix, label, m->name, err);
     if (!status && *end > m->unpacked)
-        status = fdm_fail(err, FDM_BAD_INPUT, "%s: array \"%.100s\": truncated: its header should end at byte %zu of it",
-                          label, m->name, *end);
+        status =
+            fdm_fail(err, FDM_BAD_INPUT, "%s: array \"%.100s\": truncated: its header should end at byte %zu of it",
+                     label, m->name, *end);
     if (status) return status;
     unsigned char *header = malloc(*end);
     if (!header) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (array header)", label);
@@ -56,7 +59,10 @@ static fdm_status read_header(struct fdm_zip_stream *s, struct fdm_npy *npy, siz
 static fdm_status append(fdm_tensors *set, const char *member, const struct fdm_npy *npy, fdm_tensor **t,
                          fdm_error *err) {
     char *name = fdm_strdup(member);
-    if (!name) return fdm_fail_oom(err, "array name", strlen(member));
+    if (!name) {
+        fdm_fail_oom(err, "array name", strlen(member));
+        return FDM_NO_RESOURCE;
+    }
     size_t n = strlen(name);
     if (n >= 4 && strcmp(name + n - 4, ".npy") == 0) name[n - 4] = '\0';
     fdm_status status = fdm_tensors_append(set, name, npy->dtype, npy->ndim, npy->shape, NULL, false, t, err);
@@ -66,8 +72,8 @@ static fdm_status append(fdm_tensors *set, const char *member, const struct fdm_
 
 static fdm_status read_member(fdm_tensors *set, const struct fdm_zip *zip, size_t index, fdm_error *err) {
     struct fdm_zip_stream s;
-    struct fdm_npy npy;
-    size_t end;
+    struct fdm_npy npy = {0};
+    size_t end = 0;
     fdm_tensor *t;
     fdm_status status = fdm_zip_stream_open(&s, zip, index, err);
     if (!status) status = read_header(&s, &npy, &end, err);

@@ -14,11 +14,13 @@ static fdm_status add_member(struct fdm_zip_writer *z, const fdm_tensor *t, cons
     if (!fdm_npy_make_header(&header, t))
         status = fdm_fail(err, FDM_BAD_USAGE, "%s: tensor \"%.200s\" is %s, which NumPy lacks; write .safetensors",
                           fdm_path_tail(path), t->name, fdm_dtype_name(t->dtype));
-    else if (header.failed || name.failed) status = fdm_fail_oom(err, "array header", header.length);
+    else if (header.failed || name.failed)
+        status = fdm_fail_oom(err, "array header", header.length);
     else if (name.length > 0xffff)
         status = fdm_fail(err, FDM_BAD_USAGE, "%s: tensor name \"%.60s...\" is too long for a zip",
                           fdm_path_tail(path), t->name);
-    else status = fdm_zip_add(z, name.bytes, header.bytes, header.length, t->data, t->nbytes, err);
+    else
+        status = fdm_zip_add(z, name.bytes, header.bytes, header.length, t->data, t->nbytes, err);
     fdm_text_free(&header);
     fdm_text_free(&name);
     return status;

@@ -26,25 +26,27 @@ struct png {
     uint32_t width, height;
     int depth, color, samples; /* bits per sample, colour type, samples per pixel in the file */
     bool interlaced;
-    size_t end;            /* after IEND */
-    size_t palette;        /* position of the PLTE chunk, 0 if none */
+    size_t end;     /* after IEND */
+    size_t palette; /* position of the PLTE chunk, 0 if none */
     size_t palette_bytes;
-    size_t raw_bytes;      /* unpacked image data, filter bytes included */
-    size_t unpacked;       /* so far */
+    size_t raw_bytes; /* unpacked image data, filter bytes included */
+    size_t unpacked;  /* so far */
     z_stream inflater;
     bool have_data, data_done;
     fdm_error *err;
 };
 
-static fdm_status bad(const struct png *p, size_t at, const char *format, ...) FDM_PRINTF(3, 4);
-static fdm_status bad(const struct png *p, size_t at, const char *format, ...) {
+static void complain(const struct png *p, size_t at, const char *format, ...) FDM_PRINTF(3, 4);
+static void complain(const struct png *p, size_t at, const char *format, ...) {
     char why[160];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    return fdm_fail(p->err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable PNG", p->label, why, at);
+    fdm_fail(p->err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable PNG", p->label, why, at);
 }
+/* A macro, so that compilers and analysers see that it never means success. */
+#define bad(...) (complain(__VA_ARGS__), FDM_BAD_INPUT)
 
 static uint32_t big_endian(const unsigned char *b) {
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
@@ -95,7 +97,7 @@ static fdm_status read_header(struct png *p, const unsigned char *d, uint32_t le
 static fdm_status read_data(struct png *p, const unsigned char *d, uint32_t length, size_t at) {
     unsigned char scratch[4096];
     p->have_data = true;
-    p->inflater.next_in = (unsigned char *)(uintptr_t)d;
+    p->inflater.next_in = fdm_unconst(d);
     p->inflater.avail_in = length;
     while (!p->data_done && p->inflater.avail_in > 0) {
         p->inflater.next_out = scratch;
@@ -200,8 +202,10 @@ fdm_status fdm_png_parse(fdm_image *out, const void *bytes, size_t size, const c
                          fdm_error *err) {
     struct png p = {.label = label, .bytes = bytes, .size = size, .err = err};
     memset(out, 0, sizeof *out);
-    if (channels < 0 || channels > 4) return fdm_fail(err, FDM_BAD_USAGE, "%s: %d channels asked for", label, channels);
-    if (inflateInit(&p.inflater) != Z_OK) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (inflate)", label);
+    if (channels < 0 || channels > 4)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: %d channels asked for", label, channels);
+    if (inflateInit(&p.inflater) != Z_OK)
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (inflate)", label);
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
     inflateValidate(&p.inflater, 0); /* as in checksum_ok */
 #endif

@@ -101,8 +101,10 @@ fdm_status fdm_png_write(const char *path, const uint8_t *pixels, int width, int
         filter_image(rows, trial, pixels, (size_t)height, row_bytes, (size_t)channels);
         if (compress2(packed, &packed_bytes, rows, (uLong)raw, LEVEL) != Z_OK) status = FDM_NO_RESOURCE;
     }
-    if (status) fdm_fail(err, status, "%s: out of memory (PNG of %d x %d pixels)", fdm_path_tail(path), width, height);
-    else status = write_file(path, packed, packed_bytes, width, height, channels, err);
+    if (status)
+        fdm_fail(err, status, "%s: out of memory (PNG of %d x %d pixels)", fdm_path_tail(path), width, height);
+    else
+        status = write_file(path, packed, packed_bytes, width, height, channels, err);
     free(rows);
     free(trial);
     free(packed);

@@ -38,19 +38,22 @@ struct reading {
     fdm_error *err;
 };
 
-static fdm_status bad(const struct reading *r, const char *tensor, size_t at, const char *format, ...)
+static void complain(const struct reading *r, const char *tensor, size_t at, const char *format, ...)
     FDM_PRINTF(4, 5);
-static fdm_status bad(const struct reading *r, const char *tensor, size_t at, const char *format, ...) {
+static void complain(const struct reading *r, const char *tensor, size_t at, const char *format, ...) {
     char why[200];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
     if (!tensor)
-        return fdm_fail(r->err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable safetensors file", r->label, why, at);
-    return fdm_fail(r->err, FDM_BAD_INPUT, "%s: tensor \"%.100s\": %s (byte %zu); not a usable safetensors file",
-                    r->label, tensor, why, at);
+        fdm_fail(r->err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable safetensors file", r->label, why, at);
+    else
+        fdm_fail(r->err, FDM_BAD_INPUT, "%s: tensor \"%.100s\": %s (byte %zu); not a usable safetensors file",
+                 r->label, tensor, why, at);
 }
+/* A macro, so that compilers and analysers see that it never means success. */
+#define bad(...) (complain(__VA_ARGS__), FDM_BAD_INPUT)
 
 static fdm_status bad_json(const struct reading *r, const char *tensor) {
     return bad(r, tensor, r->json.at, "bad header: %s", r->json.problem);
@@ -62,7 +65,8 @@ static fdm_status read_header_length(struct reading *r) {
     if (r->size < LENGTH_BYTES) return bad(r, NULL, r->size, "truncated within the 8-byte header length");
     for (int i = 0; i < LENGTH_BYTES; i++) n |= (uint64_t)r->bytes[i] << (8 * i);
     if (n > MAX_HEADER_BYTES)
-        return bad(r, NULL, 0, "header length %llu exceeds the limit of %d", (unsigned long long)n, MAX_HEADER_BYTES);
+        return bad(r, NULL, 0, "header length %llu exceeds the limit of %d", (unsigned long long)n,
+                   MAX_HEADER_BYTES);
     if (n > r->size - LENGTH_BYTES)
         return bad(r, NULL, r->size, "truncated: the header should end at byte %llu",
                    (unsigned long long)n + LENGTH_BYTES);
@@ -71,8 +75,9 @@ static fdm_status read_header_length(struct reading *r) {
     if (n == 0 || r->bytes[LENGTH_BYTES] != '{')
         return bad(r, NULL, LENGTH_BYTES, "the JSON header does not start with '{'");
     r->strings = malloc((size_t)n + 1);
-    return r->strings ? FDM_OK : fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (header of %zu bytes)",
-                                          r->label, (size_t)n);
+    return r->strings
+               ? FDM_OK
+               : fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (header of %zu bytes)", r->label, (size_t)n);
 }
 
 /* The next string, kept until the reading ends. */
@@ -91,7 +96,8 @@ static fdm_status read_dtype(struct reading *r, struct entry *e) {
     if (!take_string(r, &name)) return bad_json(r, e->name);
     e->dtype = fdm_dtype_from_name(name);
     if (e->dtype != FDM_DTYPE_COUNT) return FDM_OK;
-    return bad(r, e->name, at, "dtype \"%.20s\" is not supported (F64 F32 F16 BF16 I64..I8 U64..U8 BOOL are)", name);
+    return bad(r, e->name, at, "dtype \"%.20s\" is not supported (F64 F32 F16 BF16 I64..I8 U64..U8 BOOL are)",
+               name);
 }
 
 static fdm_status read_shape(struct reading *r, struct entry *e) {
@@ -117,7 +123,8 @@ static fdm_status read_offsets(struct reading *r, struct entry *e) {
     if (begin < 0 || end < begin)
         return bad(r, e->name, at, "data_offsets [%lld, %lld] are out of order", (long long)begin, (long long)end);
     if ((uint64_t)end > data_bytes)
-        return bad(r, e->name, at, "data_offsets [%lld, %lld] reach beyond the file's %zu bytes of data; truncated?",
+        return bad(r, e->name, at,
+                   "data_offsets [%lld, %lld] reach beyond the file's %zu bytes of data; truncated?",
                    (long long)begin, (long long)end, data_bytes);
     e->begin = (size_t)begin;
     e->end = (size_t)end;
@@ -179,7 +186,8 @@ static fdm_status add_entry(struct reading *r, const char *name, size_t at) {
         size_t capacity = r->capacity ? 2 * r->capacity : 64; /* bounded by the header's bytes */
         struct entry *grown = realloc(r->entries, capacity * sizeof *grown);
         if (!grown)
-            return fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (table of %zu tensors)", r->label, capacity);
+            return fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (table of %zu tensors)", r->label,
+                            capacity);
         r->entries = grown;
         r->capacity = capacity;
     }
@@ -196,9 +204,12 @@ static fdm_status read_header(struct reading *r) {
         size_t at = r->json.at;
         fdm_status status;
         if (!take_string(r, &name) || !fdm_json_expect(&r->json, ':')) return bad_json(r, NULL);
-        if (strcmp(name, "__metadata__") != 0) status = add_entry(r, name, at);
-        else if (metadata) status = bad(r, NULL, at, "duplicate __metadata__");
-        else status = read_metadata(r);
+        if (strcmp(name, "__metadata__") != 0)
+            status = add_entry(r, name, at);
+        else if (metadata)
+            status = bad(r, NULL, at, "duplicate __metadata__");
+        else
+            status = read_metadata(r);
         if (status) return status;
         metadata = metadata || strcmp(name, "__metadata__") == 0;
     } while (fdm_json_take(&r->json, ','));
@@ -241,8 +252,8 @@ static fdm_status check_tiling(const struct reading *r) {
     for (size_t i = 0; i < r->count; i++) {
         const struct entry *e = &r->entries[i];
         if (e->begin != covered)
-            return bad(r, e->name, e->at, "data_offsets [%zu, %zu] %s: the data before ends at %zu", e->begin, e->end,
-                       e->begin < covered ? "overlap another tensor" : "leave a gap", covered);
+            return bad(r, e->name, e->at, "data_offsets [%zu, %zu] %s: the data before ends at %zu", e->begin,
+                       e->end, e->begin < covered ? "overlap another tensor" : "leave a gap", covered);
         covered = e->end;
     }
     if (covered != data_size)
@@ -258,13 +269,14 @@ static fdm_status add_tensors(const struct reading *r) {
         bool aligned = (uintptr_t)data % fdm_dtype_size(e->dtype) == 0;
         fdm_tensor *t;
         status = fdm_tensors_append(r->set, e->name, e->dtype, e->ndim, e->shape,
-                                    aligned ? (void *)(uintptr_t)data : NULL, false, &t, r->err);
+                                    aligned ? fdm_unconst(data) : NULL, false, &t, r->err);
         if (!status && !aligned) memcpy(t->data, data, t->nbytes);
     }
     return status;
 }
 
-fdm_status fdm_safetensors_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label, fdm_error *err) {
+fdm_status fdm_safetensors_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label,
+                                 fdm_error *err) {
     struct reading r = {.set = set, .label = label, .bytes = bytes, .size = size, .err = err};
     memset(set, 0, sizeof *set);
     fdm_status status = read_header_length(&r);

@@ -14,8 +14,8 @@ struct fdm_safetensors_writer {
     char *path;
     struct fdm_atomic_file file;
     bool begun;
-    uint64_t *offset;  /* of each tensor in the file */
-    size_t *received;  /* bytes put so far, per tensor */
+    uint64_t *offset; /* of each tensor in the file */
+    size_t *received; /* bytes put so far, per tensor */
 };
 
 static fdm_status check_unique(const fdm_tensors *set, const char *path, fdm_error *err) {
@@ -48,13 +48,15 @@ fdm_status fdm_safetensors_writer_new(fdm_safetensors_writer **out, const char *
     *out = NULL;
     if (!w || !(w->path = fdm_strdup(path))) {
         free(w);
-        return fdm_fail_oom(err, "safetensors writer", sizeof *w);
+        fdm_fail_oom(err, "safetensors writer", sizeof *w);
+        return FDM_NO_RESOURCE;
     }
     *out = w;
     return FDM_OK;
 }
 
-fdm_status fdm_safetensors_writer_meta(fdm_safetensors_writer *w, const char *key, const char *value, fdm_error *err) {
+fdm_status fdm_safetensors_writer_meta(fdm_safetensors_writer *w, const char *key, const char *value,
+                                       fdm_error *err) {
     if (w->begun) return fdm_fail(err, FDM_BAD_USAGE, "%s: metadata after the header", fdm_path_tail(w->path));
     if (!fdm_utf8_valid(key) || !fdm_utf8_valid(value))
         return fdm_fail(err, FDM_BAD_USAGE, "%s: metadata is not valid UTF-8", fdm_path_tail(w->path));
@@ -63,7 +65,8 @@ fdm_status fdm_safetensors_writer_meta(fdm_safetensors_writer *w, const char *ke
 
 fdm_status fdm_safetensors_writer_declare(fdm_safetensors_writer *w, const char *name, fdm_dtype dtype, int ndim,
                                           const int64_t *shape, fdm_error *err) {
-    if (w->begun) return fdm_fail(err, FDM_BAD_USAGE, "%s: tensor declared after the header", fdm_path_tail(w->path));
+    if (w->begun)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: tensor declared after the header", fdm_path_tail(w->path));
     if (strcmp(name, "__metadata__") == 0)
         return fdm_fail(err, FDM_BAD_USAGE, "%s: no tensor can be named __metadata__", fdm_path_tail(w->path));
     return fdm_tensors_append(&w->layout, name, dtype, ndim, shape, w /* never read */, false, NULL, err);
@@ -73,8 +76,8 @@ static void put_tensor(struct fdm_text *json, const fdm_tensor *t, uint64_t begi
     fdm_text_json_string(json, t->name);
     fdm_text_printf(json, ":{\"dtype\":\"%s\",\"shape\":[", fdm_dtype_name(t->dtype));
     for (int d = 0; d < t->ndim; d++) fdm_text_printf(json, "%s%lld", d ? "," : "", (long long)t->shape[d]);
-    fdm_text_printf(json, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)begin,
-                    (unsigned long long)(begin + t->nbytes));
+    unsigned long long first = begin, last = begin + t->nbytes;
+    fdm_text_printf(json, "],\"data_offsets\":[%llu,%llu]}", first, last);
 }
 
 /* The JSON header; offset[i] relative to the data.  False if the sizes add up to more than a file can hold. */
@@ -134,8 +137,10 @@ fdm_status fdm_safetensors_writer_begin(fdm_safetensors_writer *w, fdm_error *er
     if (!w->offset || !w->received) return fdm_fail_oom(err, "tensor offsets", w->layout.count * sizeof *w->offset);
     if (!make_header(&json, w, &data_bytes))
         status = fdm_fail(err, FDM_BAD_USAGE, "%s: more data than a file can hold", fdm_path_tail(w->path));
-    else if (json.failed) status = fdm_fail_oom(err, "safetensors header", json.length);
-    else status = write_header(w, &json, data_bytes, err);
+    else if (json.failed)
+        status = fdm_fail_oom(err, "safetensors header", json.length);
+    else
+        status = write_header(w, &json, data_bytes, err);
     fdm_text_free(&json);
     return status;
 }
@@ -193,8 +198,10 @@ static fdm_status write_all(fdm_safetensors_writer *w, const fdm_tensors *set, f
     fdm_status status = FDM_OK;
     for (size_t i = 0; i < set->meta_count && !status; i++) { /* keys are unique in a set: no search for each */
         const char *key = set->meta_keys[i], *value = set->meta_values[i];
-        if (fdm_utf8_valid(key) && fdm_utf8_valid(value)) status = fdm_tensors_append_meta(&w->layout, key, value, err);
-        else status = fdm_fail(err, FDM_BAD_USAGE, "%s: metadata %zu is not valid UTF-8", fdm_path_tail(w->path), i);
+        if (fdm_utf8_valid(key) && fdm_utf8_valid(value))
+            status = fdm_tensors_append_meta(&w->layout, key, value, err);
+        else
+            status = fdm_fail(err, FDM_BAD_USAGE, "%s: metadata %zu is not valid UTF-8", fdm_path_tail(w->path), i);
     }
     for (size_t i = 0; i < set->count && !status; i++) {
         const fdm_tensor *t = &set->items[i];

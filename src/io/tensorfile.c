@@ -30,23 +30,30 @@ fdm_status fdm_tensorfile_check_name(const char *path, fdm_error *err) {
 fdm_status fdm_tensorfile_read(fdm_tensors *set, const char *path, fdm_error *err) {
     memset(set, 0, sizeof *set);
     switch (format_of(path)) {
-    case SAFETENSORS: return fdm_safetensors_read(set, path, err);
-    case NPZ: return fdm_npz_read(set, path, err);
-    case NPY: return fdm_npy_read(set, path, err);
-    case UNKNOWN: break;
+    case SAFETENSORS:
+        return fdm_safetensors_read(set, path, err);
+    case NPZ:
+        return fdm_npz_read(set, path, err);
+    case NPY:
+        return fdm_npy_read(set, path, err);
+    case UNKNOWN:
+        break;
     }
     return unknown(path, err);
 }
 
 fdm_status fdm_tensorfile_write(const fdm_tensors *set, const char *path, fdm_error *err) {
     switch (format_of(path)) {
-    case SAFETENSORS: return fdm_safetensors_write(set, path, err);
-    case NPZ: return fdm_npz_write(set, path, err);
+    case SAFETENSORS:
+        return fdm_safetensors_write(set, path, err);
+    case NPZ:
+        return fdm_npz_write(set, path, err);
     case NPY:
         if (set->count == 1) return fdm_npy_write(&set->items[0], path, err);
         return fdm_fail(err, FDM_BAD_USAGE, "%s: %zu tensors do not fit one .npy file; write .npz or .safetensors",
                         fdm_path_tail(path), set->count);
-    case UNKNOWN: break;
+    case UNKNOWN:
+        break;
     }
     return unknown(path, err);
 }

@@ -8,7 +8,8 @@
 
 static bool make_room(struct fdm_text *t, size_t n) {
     size_t need, next = t->capacity ? t->capacity : 256;
-    if (t->failed || !fdm_add_size(&need, t->length, n) || !fdm_add_size(&need, need, 1)) return !(t->failed = true);
+    if (t->failed || !fdm_add_size(&need, t->length, n) || !fdm_add_size(&need, need, 1))
+        return !(t->failed = true);
     if (need <= t->capacity) return true;
     while (next < need)
         if (!fdm_mul_size(&next, next, 2)) return !(t->failed = true);
@@ -31,7 +32,8 @@ void fdm_text_printf(struct fdm_text *t, const char *format, ...) {
     va_start(args, format);
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
-    if (n < 0) t->failed = true;
+    if (n < 0)
+        t->failed = true;
     else if (make_room(t, (size_t)n)) {
         vsnprintf(t->bytes + t->length, (size_t)n + 1, format, again);
         t->length += (size_t)n;
@@ -47,8 +49,10 @@ void fdm_text_json_string(struct fdm_text *t, const char *s) {
         while ((unsigned char)s[plain] >= 0x20 && s[plain] != '"' && s[plain] != '\\' && s[plain] != 0x7f) plain++;
         fdm_text_add(t, s, plain);
         s += plain;
-        if (*s == '"' || *s == '\\') fdm_text_printf(t, "\\%c", *s++);
-        else if (*s) fdm_text_printf(t, "\\u%04x", (unsigned char)*s++);
+        if (*s == '"' || *s == '\\')
+            fdm_text_printf(t, "\\%c", *s++);
+        else if (*s)
+            fdm_text_printf(t, "\\u%04x", (unsigned char)*s++);
     }
     fdm_text_add(t, "\"", 1);
 }
@@ -58,20 +62,10 @@ void fdm_text_free(struct fdm_text *t) {
     memset(t, 0, sizeof *t);
 }
 
-/* Length of the valid UTF-8 sequence at p, or 0. */
-static int utf8_sequence(const unsigned char *p) {
-    int n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-    for (int i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f)) return 0; /* overlong; surrogate */
-    if ((p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f)) return 0; /* overlong; > U+10FFFF */
-    return n;
-}
-
 bool fdm_utf8_valid(const char *s) {
     const unsigned char *p = (const unsigned char *)s;
     while (*p) {
-        int n = utf8_sequence(p);
+        int n = fdm_utf8_sequence(p);
         if (n == 0) return false;
         p += n;
     }

@@ -20,8 +20,8 @@ void fdm_text_free(struct fdm_text *t);
 /* RFC 3629: no overlong forms, no surrogates, nothing above U+10FFFF. */
 bool fdm_utf8_valid(const char *s);
 
-/* Sorts the pointers; a name that occurs twice, or NULL.  Comparing all pairs would let a hostile file with a million
- * names take hours. */
+/* Sorts the pointers; a name that occurs twice, or NULL.  Comparing all pairs would let a hostile file with a
+ * million names take hours. */
 const char *fdm_find_duplicate(const char **names, size_t count);
 
 #endif

@@ -6,12 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/io.h"
 #include "io/text.h"
 
 enum {
-    END_BYTES = 22,      /* end of central directory, without its comment */
-    LOCATOR_BYTES = 20,  /* zip64 locator, just before it */
-    END64_BYTES = 56,    /* zip64 end record, just before that */
+    END_BYTES = 22,     /* end of central directory, without its comment */
+    LOCATOR_BYTES = 20, /* zip64 locator, just before it */
+    END64_BYTES = 56,   /* zip64 end record, just before that */
     CENTRAL_BYTES = 46,
     LOCAL_BYTES = 30,
     FLAG_ENCRYPTED = 1 | 1 << 6 | 1 << 13,
@@ -32,19 +33,23 @@ struct directory {
     size_t at, bytes, count;
 };
 
-static fdm_status bad(const struct fdm_zip *zip, const char *member, size_t at, fdm_error *err, const char *format, ...)
-    FDM_PRINTF(5, 6);
-static fdm_status bad(const struct fdm_zip *zip, const char *member, size_t at, fdm_error *err, const char *format,
-                      ...) {
+static void complain(const struct fdm_zip *zip, const char *member, size_t at, fdm_error *err, const char *format,
+                     ...) FDM_PRINTF(5, 6);
+static void complain(const struct fdm_zip *zip, const char *member, size_t at, fdm_error *err, const char *format,
+                     ...) {
     char why[160];
     va_list args;
     va_start(args, format);
     vsnprintf(why, sizeof why, format, args);
     va_end(args);
-    if (!member) return fdm_fail(err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable zip archive", zip->label, why, at);
-    return fdm_fail(err, FDM_BAD_INPUT, "%s: member \"%.100s\": %s (byte %zu); not a usable zip archive", zip->label,
-                    member, why, at);
+    if (!member)
+        fdm_fail(err, FDM_BAD_INPUT, "%s: %s (byte %zu); not a usable zip archive", zip->label, why, at);
+    else
+        fdm_fail(err, FDM_BAD_INPUT, "%s: member \"%.100s\": %s (byte %zu); not a usable zip archive", zip->label,
+                 member, why, at);
 }
+/* A macro, so that compilers and analysers see that it never means success. */
+#define bad(...) (complain(__VA_ARGS__), FDM_BAD_INPUT)
 
 static uint64_t get(const unsigned char *p, int bytes) {
     uint64_t v = 0;
@@ -75,8 +80,8 @@ static fdm_status read_end64(struct directory *d, const struct fdm_zip *zip, siz
         return bad(zip, NULL, (size_t)at, err, "part of a multi-volume archive");
     if (get(p + 32, 8) > SIZE_MAX || get(p + 40, 8) > SIZE_MAX || get(p + 48, 8) > SIZE_MAX)
         return bad(zip, NULL, (size_t)at, err, "impossible sizes in the zip64 end record");
-    *d = (struct directory){.count = (size_t)get(p + 32, 8), .bytes = (size_t)get(p + 40, 8),
-                            .at = (size_t)get(p + 48, 8)};
+    *d = (struct directory){
+        .count = (size_t)get(p + 32, 8), .bytes = (size_t)get(p + 40, 8), .at = (size_t)get(p + 48, 8)};
     *end = (size_t)at;
     return FDM_OK;
 }
@@ -149,8 +154,8 @@ static fdm_status read_local(struct fdm_zip_member *m, const struct fdm_zip *zip
 }
 
 /* Method, flags and sizes that make sense together. */
-static fdm_status check_member(const struct fdm_zip *zip, const struct fdm_zip_member *m, const unsigned char *central,
-                               fdm_error *err) {
+static fdm_status check_member(const struct fdm_zip *zip, const struct fdm_zip_member *m,
+                               const unsigned char *central, fdm_error *err) {
     size_t at = (size_t)(central - zip->bytes);
     uint64_t method = get(central + 10, 2);
     if (get(central + 8, 2) & FLAG_ENCRYPTED) return bad(zip, m->name, at, err, "is encrypted");
@@ -158,7 +163,8 @@ static fdm_status check_member(const struct fdm_zip *zip, const struct fdm_zip_m
         return bad(zip, m->name, at, err, "compression method %d; stored and deflated are supported", (int)method);
     if (method == STORED && m->packed != m->unpacked) return bad(zip, m->name, at, err, "stored in two sizes");
     if (method == DEFLATED && m->unpacked / MAX_EXPANSION > m->packed)
-        return bad(zip, m->name, at, err, "claims to unpack from %zu to %zu bytes (a zip bomb?)", m->packed, m->unpacked);
+        return bad(zip, m->name, at, err, "claims to unpack from %zu to %zu bytes (a zip bomb?)", m->packed,
+                   m->unpacked);
     return FDM_OK;
 }
 
@@ -176,35 +182,47 @@ static fdm_status read_central(struct fdm_zip *zip, struct fdm_zip_member *m, si
     name[name_bytes] = '\0';
     *names_used += name_bytes + 1;
     *next = at + total;
-    if (strlen(name) != name_bytes || !fdm_utf8_valid(name)) return bad(zip, NULL, at, err, "a name is not UTF-8 text");
+    if (strlen(name) != name_bytes || !fdm_utf8_valid(name))
+        return bad(zip, NULL, at, err, "a name is not UTF-8 text");
     uint64_t packed = get(p + 20, 4), unpacked = get(p + 24, 4), header = get(p + 42, 4);
     uint64_t *const wide[] = {&unpacked, &packed, &header};
     if (!read_zip64_field(wide, 3, p + CENTRAL_BYTES + name_bytes, extra_bytes))
         return bad(zip, name, at, err, "bad zip64 field");
     if (packed > zip->size || header > zip->size || unpacked > PTRDIFF_MAX)
         return bad(zip, name, at, err, "sizes or position beyond the file");
-    *m = (struct fdm_zip_member){.name = name, .header = (size_t)header, .packed = (size_t)packed,
-                                 .unpacked = (size_t)unpacked, .crc = (uint32_t)get(p + 16, 4),
+    *m = (struct fdm_zip_member){.name = name,
+                                 .header = (size_t)header,
+                                 .packed = (size_t)packed,
+                                 .unpacked = (size_t)unpacked,
+                                 .crc = (uint32_t)get(p + 16, 4),
                                  .deflated = get(p + 10, 2) == DEFLATED};
     fdm_status status = check_member(zip, m, p, err);
     return status ? status : read_local(m, zip, p, d->at, err);
 }
 
+struct span {
+    size_t begin, end;
+    const char *name;
+};
+
 static int by_position(const void *a, const void *b) {
-    const struct fdm_zip_member *const *x = a, *const *y = b;
-    return (*x)->header < (*y)->header ? -1 : (*x)->header > (*y)->header;
+    const struct span *x = a, *y = b;
+    return x->begin < y->begin ? -1 : x->begin > y->begin;
 }
 
 static fdm_status check_overlap(const struct fdm_zip *zip, fdm_error *err) {
     fdm_status status = FDM_OK;
-    const struct fdm_zip_member **sorted = malloc((zip->count + 1) * sizeof *sorted);
-    if (!sorted) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu members)", zip->label, zip->count);
-    for (size_t i = 0; i < zip->count; i++) sorted[i] = &zip->members[i];
-    qsort(sorted, zip->count, sizeof *sorted, by_position);
+    struct span *spans = malloc((zip->count + 1) * sizeof *spans); /* the members' own table is larger */
+    if (!spans) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu members)", zip->label, zip->count);
+    for (size_t i = 0; i < zip->count; i++) {
+        const struct fdm_zip_member *m = &zip->members[i];
+        spans[i] = (struct span){m->header, m->at + m->packed, m->name};
+    }
+    qsort(spans, zip->count, sizeof *spans, by_position);
     for (size_t i = 1; i < zip->count && !status; i++)
-        if (sorted[i]->header < sorted[i - 1]->at + sorted[i - 1]->packed)
-            status = bad(zip, sorted[i]->name, sorted[i]->header, err, "shares bytes with another member");
-    free(sorted);
+        if (spans[i].begin < spans[i - 1].end)
+            status = bad(zip, spans[i].name, spans[i].begin, err, "shares bytes with another member");
+    free(spans);
     return status;
 }
 
@@ -213,14 +231,17 @@ fdm_status fdm_zip_open(struct fdm_zip *zip, const void *bytes, size_t size, con
     *zip = (struct fdm_zip){.label = label, .bytes = bytes, .size = size};
     fdm_status status = read_end(&d, zip, err);
     if (status) return status;
-    zip->members = malloc((d.count + 1) * sizeof *zip->members); /* count is bounded by the file's size */
+    zip->members = calloc(d.count + 1, sizeof *zip->members); /* count is bounded by the file's size */
     zip->names = malloc(d.bytes + 1);                            /* a name and its NUL are shorter than its entry */
-    if (!zip->members || !zip->names)
-        status = fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu members)", label, d.count);
+    if (!zip->members || !zip->names) {
+        fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu members)", label, d.count);
+        status = FDM_NO_RESOURCE;
+    }
     size_t at = d.at, names_used = 0;
     for (; zip->count < d.count && !status; zip->count++)
         status = read_central(zip, &zip->members[zip->count], at, &d, &at, &names_used, err);
-    if (!status && at != d.at + d.bytes) status = bad(zip, NULL, at, err, "the directory holds more than its members");
+    if (!status && at != d.at + d.bytes)
+        status = bad(zip, NULL, at, err, "the directory holds more than its members");
     if (!status) status = check_overlap(zip, err);
     if (status) fdm_zip_close(zip);
     return status;
@@ -250,10 +271,11 @@ fdm_status fdm_zip_stream_open(struct fdm_zip_stream *s, const struct fdm_zip *z
 }
 
 /* Unpacks up to n bytes; *done says how many. */
-static fdm_status inflate_some(struct fdm_zip_stream *s, unsigned char *out, size_t n, size_t *done, fdm_error *err) {
+static fdm_status inflate_some(struct fdm_zip_stream *s, unsigned char *out, size_t n, size_t *done,
+                               fdm_error *err) {
     const size_t step = (size_t)1 << 30; /* zlib counts in unsigned int */
     uInt in = (uInt)(s->packed_left < step ? s->packed_left : step), room = (uInt)(n < step ? n : step);
-    s->inflater.next_in = (unsigned char *)(uintptr_t)s->next;
+    s->inflater.next_in = fdm_unconst(s->next);
     s->inflater.avail_in = in;
     s->inflater.next_out = out;
     s->inflater.avail_out = room;

@@ -1,9 +1,9 @@
 /* zip_read.h - a strict reader of zip archives in memory; internal.
  *
  * Members may be stored or deflated, sizes and counts beyond 32 bits are read from zip64 records.  Everything that
- * the archive says of itself twice must agree, and no two members may share bytes (which rules out the archives that
- * unpack to thousands of times their size by overlapping).  libzip is not used: it leaks and misreports when memory
- * runs out, and guesses names' encodings.
+ * the archive says of itself twice must agree, and no two members may share bytes (which rules out the archives
+ * that unpack to thousands of times their size by overlapping).  libzip is not used: it leaks and misreports when
+ * memory runs out, and guesses names' encodings.
  */
 #ifndef FDM_IO_ZIP_READ_H
 #define FDM_IO_ZIP_READ_H

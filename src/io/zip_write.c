@@ -32,8 +32,8 @@ static uint32_t crc_of(uint32_t crc, const unsigned char *p, size_t n) {
 }
 
 /* The fields that a member's local and central header share. */
-static void put_common(struct record *r, uint16_t flags, bool zip64, uint32_t crc, uint64_t size, size_t name_length,
-                       size_t extra) {
+static void put_common(struct record *r, uint16_t flags, bool zip64, uint32_t crc, uint64_t size,
+                       size_t name_length, size_t extra) {
     put(r, zip64 ? VERSION_ZIP64 : VERSION_PLAIN, 2);
     put(r, flags, 2);
     put(r, 0, 2); /* stored */
@@ -52,10 +52,10 @@ static void add_central(struct fdm_zip_writer *z, const char *name, uint16_t fla
     put(&r, 0x02014b50, 4);
     put(&r, 3 << 8 | VERSION_ZIP64, 2); /* made by: Unix */
     put_common(&r, flags, zip64, crc, size, strlen(name), zip64 ? 4 + 24 : 0);
-    put(&r, 0, 2);                        /* comment */
-    put(&r, 0, 2);                        /* disk */
-    put(&r, 0, 2);                        /* internal attributes */
-    put(&r, (uint64_t)0100644 << 16, 4);  /* a regular file, rw-r--r-- */
+    put(&r, 0, 2);                       /* comment */
+    put(&r, 0, 2);                       /* disk */
+    put(&r, 0, 2);                       /* internal attributes */
+    put(&r, (uint64_t)0100644 << 16, 4); /* a regular file, rw-r--r-- */
     put(&r, zip64 ? MAX32 : offset, 4);
     fdm_text_add(&z->central, (const char *)r.bytes, r.length);
     fdm_text_add(&z->central, name, strlen(name));

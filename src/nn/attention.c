@@ -129,10 +129,9 @@ static void attention_unit(const struct attention_call *a, const float *matrices
     chain.sum = scores, chain.sum_pixel = row, chain.sum_vector = LANES;
     product(a, chain, matrices + a->matrix, a->channel_blocks, a->key_blocks, (ptrdiff_t)stride * LANES, LANES);
 
+    /* Beyond the last key the scores stay 0 (or NaN if q is not finite, as then the whole row) and meet zeros of v.
+     */
     a->elementwise->softmax_rows(scores, count, a->positions, stride);
-    for (int i = 0; i < count; i++) {
-        for (int j = a->positions; j < stride; j++) scores[row[i] + j] = 0;
-    }
 
     chain.x = scores, chain.x_pixel = row;
     chain.sum = a->out->data, chain.sum_pixel = pixel, chain.sum_vector = fdm_f32_plane(a->out);

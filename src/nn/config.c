@@ -11,7 +11,7 @@
 #include "nn/graph.h"
 
 /* Limits: large enough for any published model, small enough that size arithmetic in 64 bits cannot overflow. */
-enum { MAX_RESOLUTION = 4096, MAX_CHANNELS = 65536, MAX_BLOCKS = 64, MAX_LABELS = 1 << 20 };
+enum { MAX_RESOLUTION = 4096, MAX_IMAGE_CHANNELS = 64, MAX_CHANNELS = 65536, MAX_BLOCKS = 64, MAX_LABELS = 1 << 20 };
 
 static const char *const embedding_names[] = {"positional", "fourier"};
 static const char *const skip_names[] = {"standard", "skip", "residual"};
@@ -135,7 +135,7 @@ static void read_choice(struct reader *r, const char *key, const char *const *na
 static void read_network(struct reader *r, fdm_config *c) {
     int choice;
     read_int(r, "img_resolution", 1, MAX_RESOLUTION, &c->img_resolution);
-    read_int(r, "img_channels", 1, 64, &c->img_channels);
+    read_int(r, "img_channels", 1, MAX_IMAGE_CHANNELS, &c->img_channels);
     read_int(r, "label_dim", 0, MAX_LABELS, &c->label_dim);
     read_int(r, "augment_dim", 0, MAX_LABELS, &c->augment_dim);
     read_int(r, "model_channels", 1, MAX_CHANNELS, &c->model_channels);
@@ -249,11 +249,12 @@ fdm_status fdm_config_measure(fdm_config_size *size, const fdm_config *config, f
         size->parameters += m->out * (weights + m->bias);
         size->modules++;
     }
+    double flops = 0;
     for (int i = 0; i < g.step_count; i++) {
         const struct fdm_step *s = &g.steps[i];
-        if (s->op == FDM_OP_CONV2D || s->op == FDM_OP_LINEAR || s->op == FDM_OP_ATTENTION)
-            size->flops += fdm_step_flops(&g, s);
+        if (s->op == FDM_OP_CONV2D || s->op == FDM_OP_LINEAR || s->op == FDM_OP_ATTENTION) flops += fdm_step_flops(&g, s);
     }
+    size->flops = flops < 0x1p63 ? (int64_t)flops : INT64_MAX;
     fdm_graph_free(&g);
     return FDM_OK;
 }
@@ -288,7 +289,7 @@ static fdm_status check_graph(const fdm_config *c, const char *where, fdm_error 
 
 static fdm_status check_widths(const fdm_config *c, const char *where, fdm_error *err) {
     int widest = c->channel_mult_noise > c->channel_mult_emb ? c->channel_mult_noise : c->channel_mult_emb;
-    for (int i = 0; i < c->levels; i++) widest = fdm_max_int(widest, 2 * c->channel_mult[i]); /* concatenated */
+    for (int i = 0; i < c->levels; i++) widest = fdm_max_int(widest, 2 * c->channel_mult[i]); /* concatenated; check_ranges: no overflow */
     if ((int64_t)c->model_channels * widest > MAX_CHANNELS)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: config: model_channels %d times a multiplier gives more than %d channels",
                         where, c->model_channels, MAX_CHANNELS);
@@ -299,10 +300,43 @@ static fdm_status check_widths(const fdm_config *c, const char *where, fdm_error
     return FDM_OK;
 }
 
-fdm_status fdm_config_check(const fdm_config *c, const char *where, fdm_error *err) {
-    fdm_error inner = {0};
+/* The same limits as for JSON, for configs that a caller has filled in: everything below computes with them. */
+static fdm_status check_ranges(const fdm_config *c, const char *where, fdm_error *err) {
+    const struct {
+        const char *name;
+        int value, lo, hi;
+    } rows[] = {
+        {"img_resolution", c->img_resolution, 1, MAX_RESOLUTION},
+        {"img_channels", c->img_channels, 1, MAX_IMAGE_CHANNELS},
+        {"label_dim", c->label_dim, 0, MAX_LABELS},
+        {"augment_dim", c->augment_dim, 0, MAX_LABELS},
+        {"model_channels", c->model_channels, 1, MAX_CHANNELS},
+        {"number of levels in channel_mult", c->levels, 1, FDM_MAX_LEVELS},
+        {"channel_mult_emb", c->channel_mult_emb, 1, MAX_CHANNELS},
+        {"channel_mult_noise", c->channel_mult_noise, 1, MAX_CHANNELS},
+        {"num_blocks", c->num_blocks, 1, MAX_BLOCKS},
+        {"number of attn_resolutions", c->attn_count, 0, FDM_MAX_ATTN},
+        {"embedding_type", (int)c->embedding_type, FDM_EMBEDDING_POSITIONAL, FDM_EMBEDDING_FOURIER},
+        {"encoder_type", (int)c->encoder_type, FDM_STANDARD, FDM_RESIDUAL},
+        {"decoder_type", (int)c->decoder_type, FDM_STANDARD, FDM_SKIP},
+        {"length of resample_filter", c->filter_len, 1, FDM_MAX_TAPS},
+    };
     if (c->img_resolution < 1 || c->img_channels < 1)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: config lacks img_resolution or img_channels", where);
+    for (size_t i = 0; i < FDM_ARRAY_LEN(rows); i++)
+        if (rows[i].value < rows[i].lo || rows[i].value > rows[i].hi)
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: config: %s is %d; %d to %d are possible", where, rows[i].name,
+                            rows[i].value, rows[i].lo, rows[i].hi);
+    for (int i = 0; i < c->levels; i++)
+        if (c->channel_mult[i] < 1 || c->channel_mult[i] > MAX_CHANNELS)
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: config: channel_mult[%d] is %d; 1 to %d are possible", where, i,
+                            c->channel_mult[i], MAX_CHANNELS);
+    return FDM_OK;
+}
+
+fdm_status fdm_config_check(const fdm_config *c, const char *where, fdm_error *err) {
+    fdm_error inner = {0};
+    if (check_ranges(c, where, err) != FDM_OK) return FDM_BAD_INPUT;
     const int coarsest = 1 << (c->levels - 1);
     if (c->img_resolution % coarsest)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: config: img_resolution %d is not divisible by %d (%d levels in "

@@ -154,13 +154,14 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     }
 }
 
-/* Strips short enough that every thread gets work, long enough that the weights are not streamed for a few tiles.
- */
+/* Strips of equal length, short enough that there are eight units of work for each thread (the last ones to finish
+ * then differ little), but no longer than STRIP: short strips stream a group's weights for few pixels. */
 static int choose_strip(const struct conv_call *call, int threads) {
-    int tile = call->kernels->tile;
-    size_t wanted = call->pixels * call->groups / (4 * (size_t)threads) + 1;
-    size_t strip = fdm_round_up(wanted, tile), most = (size_t)(STRIP / tile * tile);
-    return (int)(strip < most ? strip : most);
+    const size_t tile = (size_t)call->kernels->tile, most = STRIP / tile * tile;
+    size_t strip = call->pixels * (size_t)call->groups / (8 * (size_t)threads);
+    strip = strip < tile ? tile : strip > most ? most : strip;
+    const size_t strips = (call->pixels + strip - 1) / strip;
+    return (int)fdm_round_up((call->pixels + strips - 1) / strips, tile);
 }
 
 void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,

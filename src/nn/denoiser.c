@@ -137,6 +137,8 @@ fdm_status fdm_network_forward(fdm_denoiser *d, double *F, const fdm_network_arg
         .augment_labels = args->augment_labels,
         .trace = args->trace,
         .trace_user = args->trace_user,
+        .stop = args->stop,
+        .stop_user = args->stop_user,
     };
     return fdm_graph_run(&d->graph, &d->plan, d->backend, &d->exec, d->arena, d->slab, F, &inputs, err);
 }
@@ -220,6 +222,8 @@ fdm_status fdm_denoise(fdm_denoiser *d, double *D, const fdm_denoise_args *args,
         .augment_labels = args->augment_labels,
         .trace = args->trace,
         .trace_user = args->trace_user,
+        .stop = args->stop,
+        .stop_user = args->stop_user,
     };
     status = fdm_network_forward(d, F, &network, err);
     for (size_t i = 0; i < n && status == FDM_OK; i++)

@@ -85,13 +85,13 @@ struct fdm_step *fdm_graph_linear(struct fdm_graph *g, int module, int in) {
     return s;
 }
 
-int64_t fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s) {
+double fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s) {
     const struct fdm_value *v = &g->values[s->out];
     const struct fdm_module none = {0}, *m = s->module >= 0 ? &g->modules[s->module] : &none;
-    const int64_t pixels = v->h ? (int64_t)v->h * v->w : 1;
+    const double pixels = v->h ? (double)v->h * v->w : 1;
     switch (s->op) {
     case FDM_OP_CONV2D: return 2 * pixels * m->out * m->in * m->k * m->k;
-    case FDM_OP_LINEAR: return 2 * (int64_t)m->out * m->in;
+    case FDM_OP_LINEAR: return 2.0 * m->out * m->in;
     case FDM_OP_ATTENTION: return 4 * pixels * pixels * v->c;
     case FDM_OP_RESAMPLE: return 2 * pixels * v->c * g->filter_len * g->filter_len;
     case FDM_OP_GROUPNORM: return 32 * pixels * v->c; /* three passes and an exponential */
@@ -142,12 +142,13 @@ static size_t place(struct placer *p, int value, size_t bytes) {
     int at = 0;
     for (; at < p->count; at++) {
         if (p->live[at].offset - offset >= bytes) break;
-        offset = p->live[at].offset + p->live[at].bytes;
+        offset = fdm_add_saturated(p->live[at].offset, p->live[at].bytes);
     }
     memmove(&p->live[at + 1], &p->live[at], (size_t)(p->count - at) * sizeof *p->live);
     p->live[at] = (struct placement){offset, bytes, value};
     p->count++;
-    if (offset + bytes > p->high_water) p->high_water = offset + bytes;
+    const size_t end = fdm_add_saturated(offset, bytes);
+    if (end > p->high_water) p->high_water = end;
     return offset;
 }
 
@@ -197,7 +198,7 @@ fdm_status fdm_graph_plan(struct fdm_graph *g, struct fdm_plan *plan, const stru
         release_dead(&placer, g, i);
     }
     plan->raw_offset = placer.high_water;
-    plan->arena_bytes = placer.high_water + raw_bytes;
+    plan->arena_bytes = fdm_add_saturated(placer.high_water, raw_bytes);
     free(placer.live);
     return FDM_OK;
 }

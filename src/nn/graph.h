@@ -17,7 +17,6 @@ struct fdm_value {
     int c, h, w;
     int halo;      /* zero border that its consumers need */
     int last_step; /* index of the last step that reads it */
-    bool external; /* given by the caller (inputs) */
     size_t offset; /* in the arena, once planned */
 };
 
@@ -96,8 +95,9 @@ struct fdm_step *fdm_graph_linear(struct fdm_graph *g, int module, int in);
 /* Whether something follows the named module's output within the same step (epilogue, residual, SiLU), so that
  * tracing needs the plain output on the side. */
 bool fdm_step_has_raw(const struct fdm_step *s);
-/* Floating-point operations of a step for one sample: 2 per multiply-add, a few per element elsewhere. */
-int64_t fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s);
+/* Floating-point operations of a step for one sample: 2 per multiply-add, a few per element elsewhere.  A double,
+ * because a config may name a network (which nobody can run) with more than 2^63 of them. */
+double fdm_step_flops(const struct fdm_graph *g, const struct fdm_step *s);
 /* groups of GroupNorm(channels): min(32, channels/4). */
 int fdm_groupnorm_groups(int channels);
 
@@ -125,6 +125,8 @@ struct fdm_graph_inputs {
     const double *augment_labels;                /* or NULL: map_augment is skipped */
     fdm_trace_fn trace;
     void *trace_user;
+    fdm_stop_fn stop;
+    void *stop_user;
 };
 /* Runs all steps; `arena` holds plan->arena_bytes, `slab` the packed parameters. */
 fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan, const struct fdm_backend *backend,

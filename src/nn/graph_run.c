@@ -143,8 +143,8 @@ static void run_on_maps(const struct run *r, const struct fdm_step *s) {
 /* Waking a second thread costs microseconds, more on a busy machine; a step must be worth it.  (The number of
  * threads changes no bits.) */
 static int step_threads(const struct run *r, const struct fdm_step *s) {
-    const int64_t flops_per_thread = 1 << 20; /* about 10 microseconds of a core */
-    const int64_t worth = fdm_step_flops(r->g, s) * r->plan->n / flops_per_thread;
+    const double flops_per_thread = 1 << 20; /* about 10 microseconds of a core */
+    const double worth = fdm_step_flops(r->g, s) * r->plan->n / flops_per_thread;
     return worth >= r->exec->threads ? r->exec->threads : worth > 1 ? (int)worth : 1;
 }
 
@@ -251,6 +251,10 @@ fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan,
     if (status != FDM_OK) return status;
     import_inputs(&r);
     for (int i = 0; i < g->step_count && status == FDM_OK; i++) {
+        if (inputs->stop && inputs->stop(inputs->stop_user)) {
+            status = fdm_fail(err, FDM_INTERRUPTED, "interrupted");
+            break;
+        }
         run_step(&r, &g->steps[i]);
         if (inputs->trace && !is_skipped(&r, &g->steps[i])) status = emit_step(&r, &g->steps[i], err);
     }

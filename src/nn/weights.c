@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 
 /* The list of everything wrong, in one line. */
 struct findings {
@@ -24,17 +25,10 @@ static void find(struct findings *f, const char *text) {
     f->count++;
 }
 
-static void shape_text(char *text, size_t size, int ndim, const int64_t *shape) {
-    size_t used = (size_t)snprintf(text, size, "[");
-    for (int i = 0; i < ndim && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%" PRId64, i ? "," : "", shape[i]);
-    if (used < size) snprintf(text + used, size - used, "]");
-}
-
 /* The tensor "<module>.<part>" if it is F32 with this shape; otherwise NULL and a finding. */
 static const float *expect(struct findings *f, const fdm_tensors *weights, const char *module, const char *part,
                            int ndim, const int64_t *shape) {
-    char name[FDM_NAME_MAX + 32], has[128], wants[128], text[512];
+    char name[FDM_NAME_MAX + 32], has[FDM_SHAPE_TEXT], wants[FDM_SHAPE_TEXT], text[640];
     snprintf(name, sizeof name, "%s.%s", module, part);
     const fdm_tensor *t = fdm_tensors_find(weights, name);
     if (!t) {
@@ -44,8 +38,8 @@ static const float *expect(struct findings *f, const fdm_tensors *weights, const
     }
     if (t->dtype == FDM_F32 && t->ndim == ndim && memcmp(t->shape, shape, (size_t)ndim * sizeof *shape) == 0)
         return t->data;
-    shape_text(has, sizeof has, t->ndim, t->shape);
-    shape_text(wants, sizeof wants, ndim, shape);
+    fdm_shape_text(has, sizeof has, t->ndim, t->shape);
+    fdm_shape_text(wants, sizeof wants, ndim, shape);
     snprintf(text, sizeof text, "%s is %s%s instead of F32%s", name, fdm_dtype_name(t->dtype), has, wants);
     find(f, text);
     return NULL;
@@ -77,15 +71,29 @@ static struct module_tensors expect_module(struct findings *f, const fdm_tensors
     return t;
 }
 
+enum { CHUNK = 65536 };
+
+static int64_t count_nonfinite(const uint32_t *bits, int64_t count) {
+    int64_t found = 0;
+    for (int64_t j = 0; j < count; j++) found += (bits[j] & 0x7f800000u) == 0x7f800000u;
+    return found;
+}
+
 static fdm_status check_finite(const fdm_tensors *weights, int threads, const char *where, fdm_error *err) {
     for (size_t i = 0; i < weights->count; i++) {
         const fdm_tensor *t = &weights->items[i];
         if (t->dtype != FDM_F32 || strncmp(t->name, "model.", 6) != 0) continue;
         const int64_t count = fdm_tensor_numel(t);
         const uint32_t *bits = t->data;
-        int64_t bad = 0; /* integer counts: the order of a parallel sum does not matter */
-#pragma omp parallel for num_threads(threads) reduction(+ : bad) schedule(static) if (count > 65536)
-        for (int64_t j = 0; j < count; j++) bad += (bits[j] & 0x7f800000u) == 0x7f800000u;
+        int64_t bad = 0; /* an atomic count, not a reduction: clang's reductions add a global of another name */
+#pragma omp parallel for num_threads(threads) schedule(static) if (count > CHUNK)
+        for (int64_t first = 0; first < count; first += CHUNK) {
+            const int64_t found = count_nonfinite(bits + first, count - first < CHUNK ? count - first : CHUNK);
+            if (found) {
+#pragma omp atomic
+                bad += found;
+            }
+        }
         if (bad)
             return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s holds %" PRId64 " values that are NaN or infinite; a model "
                             "must be finite", where, t->name, bad);
@@ -151,7 +159,7 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
     for (int i = 0; i < g->module_count; i++) {
         tensors[i] = expect_module(&findings, weights, &g->modules[i], config);
         g->modules[i].packed = bytes;
-        bytes += fdm_round_up(packed_bytes(backend, &g->modules[i]), 64);
+        bytes = fdm_add_saturated(bytes, fdm_round_up(packed_bytes(backend, &g->modules[i]), 64));
     }
     if (findings.count) {
         char more[48] = "";

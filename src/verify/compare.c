@@ -8,10 +8,11 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/tensor_set.h"
 
 const char *fdm_compare_outcome_name(fdm_compare_outcome outcome) {
     switch (outcome) {
-#define NAME_CASE(e, name) \
+#define NAME_CASE(e, name)                                                                                         \
     case e: return name;
         FDM_COMPARE_OUTCOMES(NAME_CASE)
 #undef NAME_CASE
@@ -124,8 +125,7 @@ static void compare_element(fdm_comparison_item *item, struct tally *tally, cons
     tally->measured++;
     if (difference > item->max_abs) item->max_abs = difference;
     if (magnitude > 0 && difference / magnitude > item->max_rel) item->max_rel = difference / magnitude;
-    if (same_dtype && ulps > (uint64_t)item->max_ulp)
-        item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
+    if (same_dtype && ulps > (uint64_t)item->max_ulp) item->max_ulp = ulps > INT64_MAX ? INT64_MAX : (int64_t)ulps;
     note_worst(item, tally, difference, i, va, vb);
     bool near = isfinite(difference) && difference <= tally->slack + o->rtol * magnitude; /* inf <= inf is no */
     if (!near && !(same_dtype && ulps <= (uint64_t)o->ulp)) item->mismatches++;
@@ -179,17 +179,10 @@ static bool same_shape(const fdm_tensor *a, const fdm_tensor *b) {
     return true;
 }
 
-static void format_shape(char *out, size_t size, const fdm_tensor *t) {
-    size_t used = (size_t)snprintf(out, size, "[");
-    for (int i = 0; i < t->ndim && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%" PRId64, i ? "," : "", t->shape[i]);
-    if (used < size) snprintf(out + used, size - used, "]");
-}
-
 static void describe_shapes(fdm_comparison_item *item, const fdm_tensor *a, const char *whose, const fdm_tensor *b) {
     char left[64], right[64];
-    format_shape(left, sizeof left, a);
-    format_shape(right, sizeof right, b);
+    fdm_shape_text(left, sizeof left, a->ndim, a->shape);
+    fdm_shape_text(right, sizeof right, b->ndim, b->shape);
     item->outcome = FDM_COMPARE_SHAPE;
     snprintf(item->detail, sizeof item->detail, "shape %s, %s %s", left, whose, right);
 }
@@ -273,9 +266,18 @@ static int by_severity(const void *left, const void *right) {
 static fdm_comparison_item *add_item(fdm_comparison *result, const char *name) {
     fdm_comparison_item *item = &result->items[result->count];
     const fdm_compare_error none = {NAN, NAN};
-    *item = (fdm_comparison_item){.scale = NAN, .max_abs = NAN, .max_rel = NAN, .rms = NAN, .max_ulp = -1,
-                                  .worst = -1, .worst_a = NAN, .worst_b = NAN, .error_a = none, .error_b = none,
-                                  .rms_ratio = NAN, .max_ratio = NAN};
+    *item = (fdm_comparison_item){.scale = NAN,
+                                  .max_abs = NAN,
+                                  .max_rel = NAN,
+                                  .rms = NAN,
+                                  .max_ulp = -1,
+                                  .worst = -1,
+                                  .worst_a = NAN,
+                                  .worst_b = NAN,
+                                  .error_a = none,
+                                  .error_b = none,
+                                  .rms_ratio = NAN,
+                                  .max_ratio = NAN};
     item->name = fdm_strdup(name);
     if (!item->name) return NULL;
     result->count++;

@@ -1,4 +1,4 @@
-/* math.c - vmath.h over arrays. */
+/* vmath.c - vmath.h over arrays. */
 #include "simd/kernel_table.h"
 #include "simd/vmath.h"
 

@@ -1,8 +1,0 @@
-/tmp/wt/conv/bsan/src/reference/resample.o: src/reference/resample.c \
- src/reference/reference.h src/base/base.h include/fdm/status.h \
- src/nn/backend.h include/fdm/tensor.h
-src/reference/reference.h:
-src/base/base.h:
-include/fdm/status.h:
-src/nn/backend.h:
-include/fdm/tensor.h:

@@ -1,8 +1,0 @@
-/tmp/wt/conv/bsan/src/sample/seeds.o: src/sample/seeds.c \
- src/sample/internal.h src/base/base.h include/fdm/status.h \
- include/fdm/sample.h include/fdm/random.h
-src/sample/internal.h:
-src/base/base.h:
-include/fdm/status.h:
-include/fdm/sample.h:
-include/fdm/random.h:
