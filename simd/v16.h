@@ -26,7 +26,8 @@
 
 enum { V16_LANES = 16 };
 
-/* Under a sanitizer, inlining every lane operation with its checks takes a compiler minutes: leave it the choice. */
+/* Under a sanitizer, inlining every lane operation with its checks takes a compiler minutes: leave it the choice.
+ */
 #ifdef FDM_POISON
 #define V16_FN static inline __attribute__((unused))
 #else
@@ -52,17 +53,11 @@ enum { V16_LANES = 16 };
 #define FDM_KERNEL(name) V16_PASTE2(name, V16_ISA)
 
 /* c - a*b with one rounding. */
-V16_FN v16 v16_fnma(v16 a, v16 b, v16 c) {
-    return v16_fma(v16_neg(a), b, c);
-}
+V16_FN v16 v16_fnma(v16 a, v16 b, v16 c) { return v16_fma(v16_neg(a), b, c); }
 
-V16_FN v16 v16_abs(v16 a) {
-    return v16i_as_float(v16i_and(v16_as_int(a), v16i_set1(0x7fffffff)));
-}
+V16_FN v16 v16_abs(v16 a) { return v16i_as_float(v16i_and(v16_as_int(a), v16i_set1(0x7fffffff))); }
 
 /* The sign bit of each lane, the other bits zero. */
-V16_FN v16i v16_signbit(v16 a) {
-    return v16i_and(v16_as_int(a), v16i_set1(INT32_MIN));
-}
+V16_FN v16i v16_signbit(v16 a) { return v16i_and(v16_as_int(a), v16i_set1(INT32_MIN)); }
 
 #endif
