@@ -17,6 +17,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "fdm/tensor.h"
 
@@ -84,6 +85,17 @@ struct fdm_groupnorm_args {
     const void *param;         /* as packed by groupnorm_pack */
     bool silu;
     struct fdm_map *raw; /* or NULL; else also receives the value before SiLU (may have another halo than out) */
+    const struct fdm_dropout *dropout; /* or NULL; applied last, to the output (not to raw) */
+};
+
+/* Inverted dropout, out = keep ? in / (1 - p) : 0, with a mask that is a function of where an element is, so that
+ * nothing has to be stored and no split of the batch changes it:
+ *   word = philox4x32_10(counter = {(y*W + x)/4, layer << 16 | c, 0, 0}, key = keys[n])[(y*W + x) % 4]
+ *   keep = word >= p * 2^32 (rounded to nearest);   f32: factor (float)(1/(1 - p)), one multiplication */
+struct fdm_dropout {
+    double p;             /* in [0, 1) */
+    uint32_t layer;       /* < 65536: tells the dropout layers of a network apart */
+    const uint64_t *keys; /* [n]: one per sample; key words {low, high} */
 };
 
 /* raw = W (in * in_scale) + bias;  out = raw + residual, then SiLU if asked (never both in this network). */
@@ -93,6 +105,67 @@ struct fdm_linear_args {
     const struct fdm_vec *residual; /* or NULL */
     bool silu;
     struct fdm_vec *raw; /* or NULL */
+};
+
+/* --- Backward.  d_x stands for dL/dx, L the loss; a layer gets d_out and gives the gradients of its operands. ---
+ *
+ * Besides the contract above:
+ *   - A data gradient goes to a target that is overwritten, or added to (accumulate: target = target + gradient, the
+ *     gradient rounded first, then one addition); a NULL target is not wanted.  Targets overlap neither each other nor
+ *     d_out or the forward's operands.
+ *   - A parameter gradient is overwritten with the sum over the samples of the call.  It is dense, in the published
+ *     order of its parameter ([out][in][k][k], [out][in], [C]), in elements of the backend's type.
+ *   - Sums over samples follow one fixed tree (fdm_tree_*, sample_tree.h): adjacent samples first, then adjacent
+ *     pairs, ...  So the gradients of 8 samples are, to the bit, what the tree makes of the gradients of 2 x 4 or
+ *     8 x 1 (for rounds of a power of two samples).  Within a sample, sums over pixels have a fixed order of their own.
+ *   - Nothing of the forward pass is kept but its operands: statistics, softmax rows and activations before SiLU are
+ *     computed again.
+ *   - Maps of the f32 backends: the halo of d_out is zero and at least k-1-pad wide for a convolution. */
+struct fdm_map_target {
+    struct fdm_map *map; /* or NULL */
+    bool accumulate;
+};
+struct fdm_vec_target {
+    struct fdm_vec *vec; /* or NULL */
+    bool accumulate;
+};
+
+/* out = (conv(in) + bias + residual) * scale:
+ *   d_residual = scale d_out;  d_bias[o] = scale sum d_out;  d_weight[o,i,ky,kx] = scale sum d_out[o,y,x] in[i,y+ky-pad,x+kx-pad];
+ *   d_in = scale * (full correlation of d_out with the flipped, transposed weight). */
+struct fdm_conv2d_backward_args {
+    int k, pad;
+    double scale;
+    const float *weight; /* dense [out][in][k][k] */
+    struct fdm_map_target d_in, d_residual;
+    void *d_weight, *d_bias; /* d_bias may be NULL */
+};
+
+/* out = scale * (resample(in) + bias + residual). */
+struct fdm_resample_backward_args {
+    bool up;
+    int pad, len;
+    const float *filter;
+    double scale;
+    struct fdm_map_target d_in, d_residual;
+    void *d_bias; /* [C] or NULL */
+};
+
+/* in and args as in the forward call (args->forward.raw is ignored); d_add per sample, (N, C). */
+struct fdm_groupnorm_backward_args {
+    struct fdm_groupnorm_args forward;
+    struct fdm_map_target d_in;
+    struct fdm_vec_target d_add;
+    void *d_weight, *d_bias;
+};
+
+/* raw = W (in * in_scale) + bias; out = raw + residual or silu(raw). */
+struct fdm_linear_backward_args {
+    const float *weight, *bias; /* dense; bias may be NULL */
+    double in_scale;
+    bool silu;
+    struct fdm_vec_target d_in, d_residual;
+    void *d_weight, *d_bias; /* d_bias may be NULL */
 };
 
 struct fdm_backend {
@@ -146,6 +219,28 @@ struct fdm_backend {
     /* out = (a + b) * scale; b may be NULL (a copy that changes the halo, times scale). */
     void (*add)(const struct fdm_exec *, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
                 double scale);
+
+    /* Backward, one beside each layer above that a gradient can pass. */
+    void (*conv2d_backward)(const struct fdm_exec *, const struct fdm_map *d_out, const struct fdm_map *in,
+                            const struct fdm_conv2d_backward_args *);
+    void (*resample_backward)(const struct fdm_exec *, const struct fdm_map *d_out,
+                              const struct fdm_resample_backward_args *);
+    void (*groupnorm_backward)(const struct fdm_exec *, const struct fdm_map *d_out, const struct fdm_map *in,
+                               const struct fdm_groupnorm_backward_args *);
+    void (*linear_backward)(const struct fdm_exec *, const struct fdm_vec *d_out, const struct fdm_vec *in,
+                            const struct fdm_linear_backward_args *);
+    void (*attention_backward)(const struct fdm_exec *, struct fdm_map_target d_qkv, const struct fdm_map *d_out,
+                               const struct fdm_map *qkv);
+    void (*concat_backward)(const struct fdm_exec *, struct fdm_map_target d_a, struct fdm_map_target d_b,
+                            const struct fdm_map *d_out);
+    /* Scratch in bytes of the backward calls that need any, for operands of this size (h, w: of d_out). */
+    size_t (*conv2d_backward_scratch)(int n, int in_channels, int out_channels, int k, int h, int w, int threads);
+    size_t (*resample_backward_scratch)(int n, int c, int h, int w, int threads);
+    size_t (*groupnorm_backward_scratch)(int n, int c, int h, int w, int threads);
+    size_t (*linear_backward_scratch)(int n, int in_features, int out_features, int threads);
+    size_t (*attention_backward_scratch)(int n, int c, int h, int w, int threads);
+    /* left[i] = left[i] + right[i]: the tree's addition, for whole gradients of accumulation rounds. */
+    void (*add_gradients)(const struct fdm_exec *, void *left, const void *right, size_t count);
 };
 
 /* The f64 oracle (src/reference/), and the f32 table (src/nn/backend_f32.c), which serves all three ISAs. */
