@@ -23,7 +23,7 @@ declare -A part_of_header=(
     [status]=base [tensor]=base [version]=base [threads]=base [log]=base
     [tensorfile]=io [safetensors]=io [npz]=io [png]=io [image]=io [dataset]=io
     [random]=random [process]=process [precond]=precond
-    [config]=nn [model]=nn [denoiser]=nn
+    [config]=nn [model]=nn [denoiser]=nn [gradient]=nn
     [sample]=sample [sampler]=sample [train]=train [compare]=verify
 )
 
