@@ -19,6 +19,7 @@
 
 #include "fdm/compare.h"
 #include "fdm/config.h"
+#include "fdm/dataset.h"
 #include "fdm/denoiser.h"
 #include "fdm/npz.h"
 #include "fdm/png.h"
