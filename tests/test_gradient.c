@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fdm/gradient.h"
+#include "fdm/loss.h"
 #include "fdm/safetensors.h"
 #include "golden.h"
 #include "networks.h"
@@ -74,6 +75,15 @@ static void check_parameters(const fdm_tensors *set, const struct runner *r, con
            with_truth, fdm_gradient_parameter_count(g));
 }
 
+/* The loss weights in the backend's precision, limited as the published warm-up was at that call. */
+static void weigh(double *weight, const double *sigma, int n, const fdm_tensors *set, const fdm_gradient *g) {
+    fdm_loss loss;
+    const fdm_dtype precision = fdm_gradient_dtype(g);
+    const double limit = strtod(fdm_tensors_meta(set, "clamp_cur_before"), NULL);
+    ck_assert_int_eq(fdm_loss_init(&loss, fdm_gradient_config(g)->precond.kind, NULL), FDM_OK);
+    for (int i = 0; i < n; i++) weight[i] = fdm_loss_clamp(fdm_loss_weight(&loss, sigma[i], precision), limit, precision);
+}
+
 START_TEST(published_gradients) {
     struct runner list[MAX_RUNNERS];
     const int count = runners(list);
@@ -89,6 +99,7 @@ START_TEST(published_gradients) {
     printf("%s\n", grad_goldens[_i]);
     for (int k = 0; k < count; k++) {
         fdm_gradient *g = open_model(path, &list[k], 2, FDM_RECOMPUTE_OFF);
+        weigh(weight, sigma, n, &set, g);
         const fdm_gradient_args args = {.n = n, .y = y, .sigma = sigma, .noise_unit = noise, .weight = weight,
                                         .augment_labels = augment, .scale = 1.0 / n, .D = D, .loss = loss};
         void *gradient = compute(g, &args);
