@@ -35,6 +35,8 @@ const struct fdm_backend *fdm_backend_f32(void) {
         .attention = fdm_f32_attention,
         .concat = fdm_f32_concat,
         .add = fdm_f32_add,
+        .conv2d_backward = fdm_f32_conv2d_backward,
+        .conv2d_backward_scratch = fdm_f32_conv2d_backward_scratch,
     };
     return &table;
 }

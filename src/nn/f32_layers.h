@@ -16,6 +16,17 @@ void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float 
 void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
                     const struct fdm_conv2d_args *args);
 
+/* The packed weight of the adjoint convolution (in_channels outputs, taps reversed, no bias), as the way back of the
+ * input needs it; fdm_f32_conv2d_packed_bytes(in_channels, out_channels, k). */
+void fdm_f32_conv2d_pack_adjoint(const struct fdm_exec *exec, void *packed, const float *weight, int out_channels,
+                                 int in_channels, int k);
+/* Gradient of the input: chains as in the forward pass, over output channels.  Of the weights: within a sample, one
+ * chain over max(1, 128/W) lines of pixels, chains added in order, then times scale, then the tree over samples.  Of
+ * the bias: sums of lines added in order, times scale, then the tree. */
+size_t fdm_f32_conv2d_backward_scratch(int n, int in_channels, int out_channels, int k, int h, int w, int threads);
+void fdm_f32_conv2d_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
+                             const struct fdm_conv2d_backward_args *args);
+
 /* ---- linear.c: chains of 128 input features.  The packed form is that of a 1x1 convolution. */
 size_t fdm_f32_linear_packed_bytes(int out_features, int in_features);
 void fdm_f32_linear_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
