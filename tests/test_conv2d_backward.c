@@ -302,6 +302,54 @@ START_TEST(batch_tree) {
 }
 END_TEST
 
+/* NCHW floats of a golden file into a map. */
+static void set_map(struct fdm_map *m, const float *nchw) {
+    for (int i = 0; i < m->n * m->c * m->h * m->w; i++) {
+        const int row = i / (m->h * m->w);
+        *f32_at(m, row / m->c, row % m->c, i / m->w % m->h, i % m->w) = nchw[i];
+    }
+}
+
+static double golden_distance(const fdm_tensors *set, const char *prefix, const char *name, const double *got, size_t count) {
+    double *truth = golden_f64(set, prefix, name);
+    const struct golden_error e = golden_compare(got, truth, count);
+    free(truth);
+    ck_assert_msg(e.max_scaled <= 1e-5, "%s%s: %g of max", prefix, name, e.max_scaled);
+    return e.max_scaled;
+}
+
+/* The published program's gradients (f32): 1e-5 of max leaves two summation orders room. */
+static double check_golden(const fdm_tensors *set, const char *prefix, int k, enum fdm_isa isa) {
+    struct back_case c = {.n = 2, .in_c = 5, .out_c = 7, .h = 8, .w = 8, .k = k, .pad = k / 2, .has_bias = true, .scale = 1};
+    uint64_t state = 1;
+    double worst = 0, got[2 * 5 * 64];
+    fill_case(&c, &state);
+    set_map(&c.in, golden_f32(set, prefix, "x")), set_map(&c.d_out, golden_f32(set, prefix, "gout"));
+    memcpy(c.weight, golden_f32(set, prefix, "weight"), weight_count(&c) * sizeof(float));
+    run_case(&c, isa, 2);
+    for (int i = 0; i < 2 * 5 * 64; i++) got[i] = *f32_at(&c.d_in, i / 320, i / 64 % 5, i / 8 % 8, i % 8);
+    worst = fmax(worst, golden_distance(set, prefix, "gx", got, 2 * 5 * 64));
+    for (size_t i = 0; i < weight_count(&c); i++) got[i] = c.d_weight[i];
+    worst = fmax(worst, golden_distance(set, prefix, "g_weight", got, weight_count(&c)));
+    for (int i = 0; i < 7; i++) got[i] = c.d_bias[i];
+    worst = fmax(worst, golden_distance(set, prefix, "g_bias", got, 7));
+    free_case(&c);
+    return worst;
+}
+
+START_TEST(goldens) {
+    enum fdm_isa isas[FDM_ISA_COUNT];
+    const int count = f32_isas(isas);
+    fdm_tensors set;
+    golden_load(&set, "ops_layers.safetensors");
+    for (int a = 0; a < count; a++) {
+        printf("goldens, %s: k = 1 %.2g, k = 3 %.2g of max\n", fdm_isa_name(isas[a]),
+               check_golden(&set, "conv_k1.", 1, isas[a]), check_golden(&set, "conv_k3.", 3, isas[a]));
+    }
+    fdm_tensors_free(&set);
+}
+END_TEST
+
 /* What is not wanted is not computed. */
 START_TEST(absent_targets) {
     uint64_t state = 5000;
@@ -330,6 +378,7 @@ int main(void) {
     tcase_add_test(tcase, exact_shapes);
     tcase_add_test(tcase, same_bits);
     tcase_add_test(tcase, batch_tree);
+    tcase_add_test(tcase, goldens);
     tcase_add_test(tcase, absent_targets);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

@@ -37,6 +37,11 @@ const struct fdm_backend *fdm_backend_f32(void) {
         .add = fdm_f32_add,
         .conv2d_backward = fdm_f32_conv2d_backward,
         .conv2d_backward_scratch = fdm_f32_conv2d_backward_scratch,
+        .linear_backward = fdm_f32_linear_backward,
+        .linear_backward_scratch = fdm_f32_linear_backward_scratch,
+        .attention_backward = fdm_f32_attention_backward,
+        .attention_backward_scratch = fdm_f32_attention_backward_scratch,
+        .add_gradients = fdm_f32_add_gradients,
     };
     return &table;
 }

@@ -34,10 +34,21 @@ void fdm_f32_linear_pack(const struct fdm_exec *exec, void *packed, const float 
 void fdm_f32_linear(const struct fdm_exec *exec, struct fdm_vec *out, const struct fdm_vec *in,
                     const struct fdm_linear_args *args);
 
+/* Chains of 128 output features for d_in; d_weight and d_bias are trees over samples of single products and values. */
+size_t fdm_f32_linear_backward_scratch(int n, int in_features, int out_features, int threads);
+void fdm_f32_linear_backward(const struct fdm_exec *exec, const struct fdm_vec *d_out, const struct fdm_vec *in,
+                             const struct fdm_linear_backward_args *args);
+
 /* ---- attention.c: chains of 128 channels (scores) and 128 keys (weighted sum).  Scratch holds the gathered q, k, v
  * of `threads` samples and a strip of score rows per thread, never all scores of a sample. */
 size_t fdm_f32_attention_scratch(int n, int c, int h, int w, int threads);
 void fdm_f32_attention(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *qkv);
+
+/* Chains of 128 channels (scores, gradient of the weights), keys (d_q) and queries (d_k, d_v).  Scratch holds, for
+ * `threads` samples, the gathered operands and results and two strips of 128 score rows. */
+size_t fdm_f32_attention_backward_scratch(int n, int c, int h, int w, int threads);
+void fdm_f32_attention_backward(const struct fdm_exec *exec, struct fdm_map_target d_qkv, const struct fdm_map *d_out,
+                                const struct fdm_map *qkv);
 
 /* ---- f32_map.c: SIZE_MAX if the size overflows. */
 size_t fdm_f32_map_bytes(int n, int c, int h, int w, int halo);
@@ -61,6 +72,8 @@ void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const st
 void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
                  double scale);
 void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b);
+
+void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count);
 
 /* ---- embedding.c */
 size_t fdm_f32_freqs_packed_bytes(int half);
