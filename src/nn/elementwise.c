@@ -126,15 +126,3 @@ void fdm_f32_concat_backward(const struct fdm_exec *exec, struct fdm_map_target 
             split_plane(exec, &targets[t], d_out, t == 0 ? 0 : a_channels, p / blocks, p % blocks);
     }
 }
-
-void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count) {
-    enum { CHUNK = 1 << 14 };
-    const size_t chunks = count / CHUNK + (count % CHUNK != 0);
-    float *l = left;
-    const float *r = right;
-#pragma omp parallel for num_threads(exec->threads) schedule(static)
-    for (size_t i = 0; i < chunks; i++) {
-        const size_t at = i * CHUNK, length = count - at < CHUNK ? count - at : CHUNK;
-        exec->kernels->add_scale(l + at, l + at, r + at, 1.0f, length);
-    }
-}

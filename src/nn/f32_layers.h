@@ -82,7 +82,6 @@ void fdm_f32_concat_backward(const struct fdm_exec *exec, struct fdm_map_target 
                              const struct fdm_map *d_out);
 void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count);
 
-void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count);
 
 /* ---- embedding.c */
 size_t fdm_f32_freqs_packed_bytes(int half);
