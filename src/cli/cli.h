@@ -37,6 +37,7 @@
     X(info)             \
     X(denoise)          \
     X(grad)             \
+    X(replay)           \
     X(sample)           \
     X(compare)
 
