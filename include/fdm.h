@@ -21,6 +21,7 @@
 #include "fdm/compare.h"
 #include "fdm/config.h"
 #include "fdm/data_order.h"
+#include "fdm/dataset.h"
 #include "fdm/denoiser.h"
 #include "fdm/init.h"
 #include "fdm/loss.h"
