@@ -19,7 +19,7 @@
 
 /* ---- cases ----------------------------------------------------------------------------------------------- */
 
-enum { RANDOM_CASES = 24, MOST_SAMPLES = 5 };
+enum { RANDOM_CASES = 16, MOST_SAMPLES = 5 };
 
 static const struct layer_case fixed_cases[] = {
     {.kind = LAYER_CONV2D, .n = 2, .in = 64, .out = 64, .h = 16, .w = 16, .k = 3, .pad = 1, .bias = true},
