@@ -55,7 +55,7 @@ FDM_API double fdm_loss_sigma(const fdm_loss *loss, double random, fdm_dtype pre
 FDM_API double fdm_loss_weight(const fdm_loss *loss, double sigma, fdm_dtype precision);
 
 /* Weight warm-up over W = warmup_ite loss calls: c starts at 5; a call with c < 500 is limited to c and multiplies c
- * by 100^(1/W).  Rounding decides which call is the last (W = 200 limits 201).  Both fields are the whole state: save
+ * by exp((ln 500 - ln 5) / W) = 100^(1/W).  Rounding decides which call is the last (W = 200 limits 201).  Both fields are the whole state: save
  * them to resume where a run stopped (the published program starts over at 5 instead). */
 typedef struct fdm_warmup {
     double value, factor;

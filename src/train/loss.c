@@ -65,7 +65,8 @@ double fdm_loss_weight(const fdm_loss *loss, double sigma, fdm_dtype precision) 
 }
 
 fdm_status fdm_warmup_init(fdm_warmup *warmup, double warmup_ite, fdm_error *err) {
-    const double factor = pow(WARMUP_LAST / WARMUP_FIRST, 1 / warmup_ite);
+    /* 100^(1/W) by logarithms, as published: for W = 10 a power would end in another bit, and clamp a call less */
+    const double factor = exp((log(WARMUP_LAST) - log(WARMUP_FIRST)) / warmup_ite);
     if (!(warmup_ite > 0) || !isfinite(warmup_ite) || !isfinite(factor))
         return fdm_fail(err, FDM_BAD_USAGE, "warmup_ite = %g: use a positive number of loss calls", warmup_ite);
     *warmup = (fdm_warmup){WARMUP_FIRST, factor};
