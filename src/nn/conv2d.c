@@ -287,7 +287,6 @@ static void sample_gradient(const struct weights_call *call, float *sum, const p
             .x_step = LANES,
             .d = (const float *)d_out->data + fdm_f32_pixel(d_out, n, y, 0) + first * fdm_f32_plane(d_out),
             .d_line = fdm_f32_row(d_out),
-            .d_step = LANES,
             .d_vector = fdm_f32_plane(d_out),
             .sum = sum,
             .sum_row = (ptrdiff_t)vectors * LANES,
