@@ -35,6 +35,26 @@ void FDM_KERNEL(scale)(float *y, const float *x, float s, size_t n) {
     if (tail > 0) v16_store_tail(y + i, v16_mul(v16_load_tail(x + i, tail), vs), tail);
 }
 
+void FDM_KERNEL(scale_add)(float *y, const float *x, float s, size_t n) {
+    const v16 vs = v16_set1(s);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        v16_storeu(y + i, v16_add(v16_loadu(y + i), v16_mul(v16_loadu(x + i), vs)));
+    const int tail = (int)(n - i);
+    if (tail > 0)
+        v16_store_tail(y + i, v16_add(v16_load_tail(y + i, tail), v16_mul(v16_load_tail(x + i, tail), vs)), tail);
+}
+
+void FDM_KERNEL(plane_sum)(float sum[16], struct fdm_const_plane x, int h, int w) {
+    v16 total = v16_zero();
+    for (int y = 0; y < h; y++) {
+        v16 line = v16_zero();
+        for (int i = 0; i < w; i++) line = v16_add(line, v16_load(x.p + y * x.row + (ptrdiff_t)i * 16));
+        total = v16_add(total, line);
+    }
+    v16_storeu(sum, total);
+}
+
 void FDM_KERNEL(add_scale)(float *y, const float *a, const float *b, float s, size_t n) {
     const v16 vs = v16_set1(s);
     size_t i = 0;

@@ -102,10 +102,15 @@ struct fdm_adam_step {
  *   sum, max: horizontal results over x[0..n): lane j collects x[j], x[j+16], ... in order, then the fixed tree
  *   cos_sin: angles c*freqs[j] rounded to f32
  *   scale: y = x * s;  add_scale: y = (a + b) * s
+ *   scale_add: y = y + x * s, both rounded
+ *   plane_sum: sum[j] of lane j over a plane: one chain of additions per line from zero, lines added in order
+ *   silu_backward: y = d * silu'(x)
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
  *   add_lanes: the same with +=
- *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
- *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum */
+ *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
+ *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
+ *       multiplied and added in one rounding
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
     X(vlog, (float *y, const float *x, size_t n))                                                                  \
@@ -124,9 +129,13 @@ struct fdm_adam_step {
     X(cos_sin, (float *cos_out, float *sin_out, float c, const float *freqs, size_t n))                            \
     X(scale, (float *y, const float *x, float s, size_t n))                                                        \
     X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                    \
+    X(scale_add, (float *y, const float *x, float s, size_t n))                                                    \
+    X(plane_sum, (float sum[16], struct fdm_const_plane x, int h, int w))                                          \
+    X(silu_backward, (float *y, const float *d, const float *x, size_t n))                                         \
     X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                               \
     X(add_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                                \
     X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                          \
+    X(softmax_backward, (float *d, const float *p, int n_rows, int len, ptrdiff_t stride))                         \
     X(gn_sum, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                     \
     X(gn_sumsq, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                   \
     X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                      \

@@ -24,26 +24,13 @@
 extern "C" {
 #endif
 
-/* Memory against time: which activations of the forward pass are computed again during the backward pass.  The
- * choice changes no bit.  (README, "Training", has the measured factors for the CIFAR-10 network.) */
-typedef enum fdm_recompute {
-    FDM_RECOMPUTE_OFF,  /* everything is kept */
-    FDM_RECOMPUTE_NORM, /* normalised, concatenated and resampled maps are made again from what they came from: cheap */
-    FDM_RECOMPUTE_BLOCK /* only what passes between blocks is kept; each block runs forward once more */
-} fdm_recompute;
-
 /* A denoiser whose parameters can be read, moved and differentiated by. */
 typedef struct fdm_gradient fdm_gradient;
-
-typedef struct fdm_gradient_options {
-    fdm_run_options run;
-    fdm_recompute recompute;
-} fdm_gradient_options;
 
 /* From tensors in memory (a model file's), which may be freed afterwards; `where` names them in messages; options NULL:
  * all zeros.  *gradient is NULL on failure.  Errors: as fdm_denoiser_create. */
 FDM_API fdm_status fdm_gradient_create(fdm_gradient **gradient, const fdm_config *config, const fdm_tensors *weights,
-                                       const char *where, const fdm_gradient_options *options, fdm_error *err);
+                                       const char *where, const fdm_run_options *options, fdm_error *err);
 /* Frees and sets *gradient to NULL. */
 FDM_API void fdm_gradient_free(fdm_gradient **gradient);
 

@@ -36,6 +36,7 @@
 #define FDM_COMMANDS(X) \
     X(info)             \
     X(denoise)          \
+    X(grad)             \
     X(sample)           \
     X(compare)
 

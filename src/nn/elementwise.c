@@ -28,6 +28,17 @@ void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct 
     }
 }
 
+void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count) {
+    enum { PIECE = 4096 };
+    const ptrdiff_t pieces = (ptrdiff_t)((count + PIECE - 1) / PIECE);
+#pragma omp parallel for num_threads(exec->threads) schedule(static)
+    for (ptrdiff_t i = 0; i < pieces; i++) {
+        float *to = (float *)left + i * PIECE;
+        const size_t most = count - (size_t)i * PIECE;
+        exec->kernels->add_scale(to, to, (const float *)right + i * PIECE, 1, most < PIECE ? most : PIECE);
+    }
+}
+
 /* lanes [to, to + count) of out's plane p = lanes [from, from + count) of m's plane q */
 static void copy_lanes(const struct fdm_exec *exec, const struct fdm_map *out, ptrdiff_t p, int to,
                        const struct fdm_map *m, ptrdiff_t q, int from, int count) {
@@ -113,17 +124,5 @@ void fdm_f32_concat_backward(const struct fdm_exec *exec, struct fdm_map_target 
 #pragma omp parallel for num_threads(exec->threads) schedule(static)
         for (int p = 0; p < planes; p++)
             split_plane(exec, &targets[t], d_out, t == 0 ? 0 : a_channels, p / blocks, p % blocks);
-    }
-}
-
-void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count) {
-    enum { CHUNK = 1 << 14 };
-    const size_t chunks = count / CHUNK + (count % CHUNK != 0);
-    float *l = left;
-    const float *r = right;
-#pragma omp parallel for num_threads(exec->threads) schedule(static)
-    for (size_t i = 0; i < chunks; i++) {
-        const size_t at = i * CHUNK, length = count - at < CHUNK ? count - at : CHUNK;
-        exec->kernels->add_scale(l + at, l + at, r + at, 1.0f, length);
     }
 }

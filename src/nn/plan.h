@@ -7,7 +7,6 @@
 #ifndef FDM_NN_PLAN_H
 #define FDM_NN_PLAN_H
 
-#include "fdm/gradient.h"
 #include "nn/graph.h"
 
 enum { FDM_OPERAND_IN, FDM_OPERAND_IN2, FDM_OPERAND_RESIDUAL, FDM_OPERANDS };

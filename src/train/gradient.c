@@ -32,12 +32,12 @@ static fdm_status gather_values(struct fdm_gradient *g, const fdm_tensors *weigh
 }
 
 fdm_status fdm_gradient_create(fdm_gradient **gradient, const fdm_config *config, const fdm_tensors *weights,
-                               const char *where, const fdm_gradient_options *options, fdm_error *err) {
+                               const char *where, const fdm_run_options *options, fdm_error *err) {
     *gradient = NULL;
     fdm_gradient *g = calloc(1, sizeof *g);
     if (!g) return fdm_fail_oom(err, "gradient", sizeof *g);
     if (options) g->recompute = options->recompute;
-    fdm_status status = fdm_network_create(&g->net, config, weights, where, options ? &options->run : NULL, err);
+    fdm_status status = fdm_network_create(&g->net, config, weights, where, options, err);
     if (status == FDM_OK) status = fdm_parameters_list(&g->list, &g->net.graph, err);
     if (status == FDM_OK) status = gather_values(g, weights, err);
     if (status != FDM_OK) fdm_gradient_free(&g);
