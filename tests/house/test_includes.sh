@@ -14,7 +14,7 @@ declare -A may=(
     [reference]="base nn"
     [nn]="base io simd process precond"
     [sample]="base io random process precond nn"
-    [train]="base io random process precond nn"
+    [train]="base io simd random process precond nn"
     [verify]="base io random process precond nn sample train"
     [cli]="base io simd random process precond nn sample train verify"
 )
