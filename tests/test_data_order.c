@@ -1,4 +1,5 @@
-/* test_data_order.c - index streams of the published sampler, subsets, saving and restoring, the order of a recorded run. */
+/* test_data_order.c - index streams of the published sampler, subsets, saving and restoring, the order of recorded
+ * runs. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -51,7 +52,8 @@ START_TEST(published_subsets) {
         const fdm_tensor *t = &set.items[i];
         int64_t count, max_size, got[1001];
         uint32_t seed;
-        if (sscanf(t->name, "max_size.n%" SCNd64 ".max%" SCNd64 ".seed%" SCNu32, &count, &max_size, &seed) != 3) continue;
+        if (sscanf(t->name, "max_size.n%" SCNd64 ".max%" SCNd64 ".seed%" SCNu32, &count, &max_size, &seed) != 3)
+            continue;
         ck_assert_int_le(count, 1001);
         ck_assert_int_eq(fdm_tensor_numel(t), max_size);
         ck_assert_int_eq(fdm_data_order_subset(got, max_size, count, seed, &err), FDM_OK);
