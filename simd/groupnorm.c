@@ -142,10 +142,11 @@ void FDM_KERNEL(gn_apply)(const struct fdm_gn_apply *a, int h, int w) {
 
 /* dy = d_out * silu'(y), or d_out itself where only dropout follows. */
 V16_FN void slope_row(float *dy, const float *d_out, const float *x, const struct fdm_gn_backward *b, int w) {
+    const bool silu = b->silu;
     const v16 shift = v16_loadu(b->shift), scale = v16_loadu(b->scale), bias = v16_loadu(b->bias);
     for (ptrdiff_t i = 0; i < 16 * (ptrdiff_t)w; i += 16) {
         v16 slope = v16_load(d_out + i);
-        if (b->silu) {
+        if (silu) {
             const v16 y = v16_fma(v16_add(v16_load(x + i), shift), scale, bias);
             slope = v16_mul(slope, v16_silu_gradient(y));
         }
@@ -176,13 +177,14 @@ void FDM_KERNEL(gn_backward)(struct fdm_gn_backward *b, int h, int w) {
 void FDM_KERNEL(gn_gradient)(const struct fdm_gn_gradient *g, int h, int w) {
     const v16 shift = v16_loadu(g->shift), offset = v16_loadu(g->offset);
     const v16 x_scale = v16_loadu(g->x_scale), dy_scale = v16_loadu(g->dy_scale);
+    const bool accumulate = g->accumulate;
     for (int y = 0; y < h; y++) {
         const float *x = g->x.p + y * g->x.row, *dy = g->dy.p + y * g->dy.row;
         float *to = g->d_in.p + y * g->d_in.row;
         for (ptrdiff_t i = 0; i < 16 * (ptrdiff_t)w; i += 16) {
             const v16 x_part = v16_fma(v16_add(v16_load(x + i), shift), x_scale, offset);
             const v16 gradient = v16_fma(v16_load(dy + i), dy_scale, x_part);
-            v16_store(to + i, g->accumulate ? v16_add(v16_load(to + i), gradient) : gradient);
+            v16_store(to + i, accumulate ? v16_add(v16_load(to + i), gradient) : gradient);
         }
     }
 }

@@ -87,6 +87,14 @@ struct fdm_resample_row {
     float scale;
 };
 
+/* One step of Adam on a stretch of parameters (src/train/optimizer.h), with its numbers rounded to f32. */
+struct fdm_adam_step {
+    float beta1, one_minus_beta1, beta2, one_minus_beta2;
+    float eps, root_correction2; /* sqrt(1 - beta2^t) */
+    float minus_rate;            /* -lr/(1 - beta1^t) */
+    float decay;                 /* of the average */
+};
+
 /* X(name, parameters)
  *   vexp ... vsilu_gradient: y[i] = f(x[i]), i < n: vmath.h
  *   vfma, vdiv, vsqrt: y = a*b + c, a/b, sqrt(a): the vector type's own operations, for tests
@@ -99,6 +107,7 @@ struct fdm_resample_row {
  *   silu_backward: y = d * silu'(x)
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
  *   add_lanes: the same with +=
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding */
@@ -132,7 +141,9 @@ struct fdm_resample_row {
     X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                      \
     X(gn_backward, (struct fdm_gn_backward * b, int h, int w))                                                     \
     X(gn_gradient, (const struct fdm_gn_gradient *g, int h, int w))                                                \
-    X(resample_row, (const struct fdm_resample_row *r))
+    X(resample_row, (const struct fdm_resample_row *r))                                                            \
+    X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
+             size_t *cleaned, size_t n))
 
 struct fdm_kernels {
     enum fdm_isa isa;

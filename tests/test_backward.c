@@ -82,9 +82,11 @@ static struct layer_case random_case(enum layer_kind kind, int index) {
     uint64_t state = 100 * (uint64_t)kind + (uint64_t)index;
     struct layer_case c = {.kind = kind, .n = 1 + index % MOST_SAMPLES, .in = between(&state, 1, 40), .out = 1};
     c.h = between(&state, 1, 9), c.w = between(&state, 1, 11);
-    c.bias = between(&state, 0, 1), c.extra = between(&state, 0, 1), c.silu = between(&state, 0, 1);
     if (kind == LAYER_CONCAT) c.out = between(&state, 1, 40);
-    if (details[kind]) details[kind](&c, &state);
+    if (!details[kind]) return c;
+    c.bias = between(&state, 0, 1), c.extra = between(&state, 0, 1);
+    c.silu = (kind == LAYER_GROUPNORM || kind == LAYER_LINEAR) && between(&state, 0, 1);
+    details[kind](&c, &state);
     return c;
 }
 

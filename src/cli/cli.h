@@ -37,7 +37,9 @@
     X(info)             \
     X(denoise)          \
     X(grad)             \
+    X(replay)           \
     X(sample)           \
+    X(dataset)          \
     X(compare)
 
 /* ---- Options (options.c) ---------------------------------------------------------------------------------- */
