@@ -15,7 +15,8 @@
  *
  * Order of the images: fdm/data_order.h.  Random numbers: fdm/train_stream.h, one generator per image, so that the
  * weights depend on settings and data alone: not on threads, the instruction set, or where the run was stopped; nor on
- * batch_gpu, if that is a power of two and no warm-up counts loss calls.  Augmentation pads by the margin of the whole batch.
+ * batch_gpu, if that is a power of two and no warm-up counts loss calls.  Augmentation
+ * pads every image by its own margin (the published program by the batch's largest: the same but for rounding).
  */
 #ifndef FDM_TRAIN_H
 #define FDM_TRAIN_H
@@ -80,7 +81,7 @@ typedef struct fdm_train_hooks {
     void *user;
     /* a line worth keeping (also in log.txt), without newline */
     void (*say)(void *user, const char *line);
-    /* after every update; loss: mean over the elements of the latest batch */
+    /* at the start (loss NaN) and after every update; loss: mean over the elements of the latest batch */
     void (*progress)(void *user, int64_t images, int64_t total, double loss);
     /* a picture of the averaged network `model` (a model file's tensors) to `path`; `count` images of `steps` steps */
     fdm_status (*sample)(void *user, const fdm_tensors *model, const char *path, int count, int steps, fdm_error *err);

@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "fdm/train.h"
 #include "io/io.h"
+#include "io/text.h"
 
 static const char *const arch_names[] = {"ddpmpp", "ncsnpp"};
 
@@ -58,6 +59,8 @@ fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
     FLOAT_SETTINGS(CHECK_FLOAT)
     INT_SETTINGS(CHECK_INT)
     if (!s->data) return fdm_fail(err, FDM_BAD_USAGE, "--data is required: an archive or folder of images");
+    if (!fdm_utf8_valid(s->data) || (s->transfer && !fdm_utf8_valid(s->transfer)))
+        return fdm_fail(err, FDM_BAD_USAGE, "--data and --transfer must be valid UTF-8: they are written to JSON");
     if (s->levels < 1 || s->levels > FDM_MAX_LEVELS)
         return fdm_fail(err, FDM_BAD_USAGE, "--cres: wants 1 to %d numbers", FDM_MAX_LEVELS);
     if (s->attn_count < 0 || s->attn_count > FDM_MAX_ATTN)
