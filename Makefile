@@ -110,7 +110,7 @@ endif
 endif
 CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden $(OPENMP) $(SAN) $(CFLAGS) $(FP)
-LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) -lm
+LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) -lm -pthread
 
 ISA_portable := -DFDM_ISA_PORTABLE
 ISA_avx2     := -DFDM_ISA_AVX2 -mavx2 -mfma
@@ -179,7 +179,7 @@ Description: CPU ground truth of the Fast Diffusion Model
 Version: $(VERSION)
 Cflags: -I$${includedir}
 Libs: -L$${libdir} -lfdm
-Libs.private: $(DEP_LIBS) $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm
+Libs.private: $(DEP_LIBS) $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm -pthread
 endef
 $(BUILD)/fdm.pc: export STAMP_TEXT = $(PC_TEXT)
 $(BUILD)/fdm.pc: FORCE

@@ -17,9 +17,14 @@
 #ifndef FDM_H
 #define FDM_H
 
+#include "fdm/augment.h"
 #include "fdm/compare.h"
 #include "fdm/config.h"
+#include "fdm/data_order.h"
+#include "fdm/dataset.h"
 #include "fdm/denoiser.h"
+#include "fdm/init.h"
+#include "fdm/loss.h"
 #include "fdm/npz.h"
 #include "fdm/png.h"
 #include "fdm/precond.h"
@@ -30,6 +35,8 @@
 #include "fdm/status.h"
 #include "fdm/tensor.h"
 #include "fdm/tensorfile.h"
+#include "fdm/train_schedule.h"
+#include "fdm/train_stream.h"
 #include "fdm/version.h"
 
 #endif

@@ -36,7 +36,10 @@
 #define FDM_COMMANDS(X) \
     X(info)             \
     X(denoise)          \
+    X(grad)             \
+    X(replay)           \
     X(sample)           \
+    X(dataset)          \
     X(compare)
 
 /* ---- Options (options.c) ---------------------------------------------------------------------------------- */

@@ -1,6 +1,8 @@
 /* json_scan.c - reading JSON text (RFC 8259) piece by piece. */
 #include "io/json_scan.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/text.h"
@@ -139,4 +141,84 @@ bool fdm_json_integer(struct fdm_json *j, int64_t *out) {
     if (!fits) return fail(j, "a number is too large");
     *out = value;
     return true;
+}
+
+/* Length of the number at p (RFC 8259 section 6), 0 if there is none. */
+static size_t number_length(const unsigned char *p, size_t room) {
+    size_t n = room && p[0] == '-', digits = n;
+    while (n < room && p[n] >= '0' && p[n] <= '9') n++;
+    if (n == digits || (p[digits] == '0' && n - digits > 1)) return 0;
+    if (n < room && p[n] == '.') {
+        digits = ++n;
+        while (n < room && p[n] >= '0' && p[n] <= '9') n++;
+        if (n == digits) return 0;
+    }
+    if (n < room && (p[n] == 'e' || p[n] == 'E')) {
+        n++;
+        if (n < room && (p[n] == '+' || p[n] == '-')) n++;
+        digits = n;
+        while (n < room && p[n] >= '0' && p[n] <= '9') n++;
+        if (n == digits) return 0;
+    }
+    return n;
+}
+
+bool fdm_json_number(struct fdm_json *j, double *out) {
+    char text[128]; /* strtod needs an end; longer numbers are nobody's */
+    skip_space(j);
+    size_t n = number_length(j->bytes + j->at, j->end - j->at);
+    if (n == 0) return fail(j, "a number is expected");
+    if (n >= sizeof text) return fail(j, "a number of more than 127 characters");
+    memcpy(text, j->bytes + j->at, n);
+    text[n] = '\0';
+    double value = strtod(text, NULL);
+    if (!isfinite(value)) return fail(j, "a number is too large");
+    j->at += n;
+    *out = value;
+    return true;
+}
+
+bool fdm_json_word(struct fdm_json *j, const char *word) {
+    size_t n = strlen(word);
+    skip_space(j);
+    if (j->end - j->at < n || memcmp(j->bytes + j->at, word, n) != 0) return false;
+    j->at += n;
+    return true;
+}
+
+static bool skip_plain(struct fdm_json *j, char *scratch) {
+    size_t length;
+    double number;
+    skip_space(j);
+    if (j->at < j->end && j->bytes[j->at] == '"') return fdm_json_string(j, scratch, &length);
+    if (fdm_json_word(j, "null") || fdm_json_word(j, "true") || fdm_json_word(j, "false")) return true;
+    return fdm_json_number(j, &number) || fail(j, "a value is expected");
+}
+
+static bool skip_key(struct fdm_json *j, char *scratch) {
+    size_t length;
+    return fdm_json_string(j, scratch, &length) && fdm_json_expect(j, ':');
+}
+
+bool fdm_json_skip(struct fdm_json *j, char *scratch) {
+    enum { DEPTH = 64 };
+    char closing[DEPTH]; /* what ends the containers that are open */
+    int depth = 0;
+    for (;;) { /* a value starts here */
+        bool object = fdm_json_take(j, '{'), array = !object && fdm_json_take(j, '[');
+        if (object || array) {
+            if (depth == DEPTH) return fail(j, "nested too deep");
+            closing[depth] = object ? '}' : ']';
+            if (!fdm_json_take(j, closing[depth])) {
+                depth++;
+                if (object && !skip_key(j, scratch)) return false;
+                continue;
+            }
+        } else if (!skip_plain(j, scratch))
+            return false;
+        while (depth > 0 && fdm_json_take(j, closing[depth - 1])) depth--;
+        if (depth == 0) return true;
+        if (!fdm_json_take(j, ',')) return fdm_json_expect(j, closing[depth - 1]);
+        if (closing[depth - 1] == '}' && !skip_key(j, scratch)) return false;
+    }
 }

@@ -24,6 +24,13 @@ bool fdm_json_expect(struct fdm_json *j, char c);
 bool fdm_json_string(struct fdm_json *j, char *out, size_t *length);
 /* A whole number within int64_t; neither fraction nor exponent. */
 bool fdm_json_integer(struct fdm_json *j, int64_t *out);
+/* A finite number; one that a double cannot hold is refused. */
+bool fdm_json_number(struct fdm_json *j, double *out);
+/* The word null, true or false, if it comes next: for looking ahead, as fdm_json_take. */
+bool fdm_json_word(struct fdm_json *j, const char *word);
+/* Any value, nested at most 64 deep.  Nesting, strings, numbers and words are checked, `scratch` as in
+ * fdm_json_string. */
+bool fdm_json_skip(struct fdm_json *j, char *scratch);
 /* Nothing but white space follows. */
 bool fdm_json_finished(struct fdm_json *j);
 

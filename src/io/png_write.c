@@ -10,6 +10,7 @@
 #include <zlib.h>
 
 #include "io/atomic_file.h"
+#include "io/image_file.h"
 #include "io/io.h"
 
 enum { FILTERS = 5, LEVEL = 6 };
@@ -54,59 +55,63 @@ static void put_big_endian(uint8_t *out, uint32_t v) {
     for (int i = 0; i < 4; i++) out[i] = (uint8_t)(v >> (24 - 8 * i));
 }
 
-static fdm_status put_chunk(struct fdm_atomic_file *f, const char *type, const uint8_t *data, size_t n,
-                            fdm_error *err) {
-    uint8_t head[8], tail[4];
-    put_big_endian(head, (uint32_t)n);
-    memcpy(head + 4, type, 4);
-    uLong crc = crc32(0, head + 4, 4);
-    if (n) crc = crc32(crc, data, (uInt)n);
-    put_big_endian(tail, (uint32_t)crc);
-    fdm_status status = fdm_atomic_write(f, head, sizeof head, err);
-    if (!status) status = fdm_atomic_write(f, data, n, err);
-    if (!status) status = fdm_atomic_write(f, tail, sizeof tail, err);
-    return status;
+/* Appends a chunk at `out`; returns its end. */
+static uint8_t *put_chunk(uint8_t *out, const char *type, const uint8_t *data, size_t n) {
+    put_big_endian(out, (uint32_t)n);
+    memcpy(out + 4, type, 4);
+    if (n) memcpy(out + 8, data, n);
+    put_big_endian(out + 8 + n, (uint32_t)crc32(0, out + 4, (uInt)n + 4));
+    return out + 12 + n;
 }
 
-static fdm_status write_file(const char *path, const uint8_t *packed, size_t packed_bytes, int width, int height,
-                             int channels, fdm_error *err) {
+/* The whole file around the compressed rows, in `file`, which has room for 57 bytes more than they have. */
+static size_t assemble(uint8_t *file, const uint8_t *packed, size_t packed_bytes, int width, int height, int channels) {
     static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     static const uint8_t color_type[5] = {0, 0, 4, 2, 6};
-    uint8_t header[13] = {[8] = 8, [9] = color_type[channels]};
-    struct fdm_atomic_file f;
+    uint8_t header[13] = {[8] = 8, [9] = color_type[channels]}, *end = file + sizeof signature;
+    memcpy(file, signature, sizeof signature);
     put_big_endian(header, (uint32_t)width);
     put_big_endian(header + 4, (uint32_t)height);
-    fdm_status status = fdm_atomic_open(&f, path, err);
-    if (status) return status;
-    status = fdm_atomic_write(&f, signature, sizeof signature, err);
-    if (!status) status = put_chunk(&f, "IHDR", header, sizeof header, err);
-    if (!status) status = put_chunk(&f, "IDAT", packed, packed_bytes, err);
-    if (!status) status = put_chunk(&f, "IEND", NULL, 0, err);
-    if (!status) return fdm_atomic_commit(&f, err);
-    fdm_atomic_abort(&f);
+    end = put_chunk(end, "IHDR", header, sizeof header);
+    end = put_chunk(end, "IDAT", packed, packed_bytes);
+    return (size_t)(put_chunk(end, "IEND", NULL, 0) - file);
+}
+
+fdm_status fdm_png_format(uint8_t **file, size_t *size, const uint8_t *pixels, int width, int height, int channels,
+                          const char *label, fdm_error *err) {
+    *file = NULL;
+    if (width < 1 || height < 1 || width > FDM_PNG_MAX_SIDE || height > FDM_PNG_MAX_SIDE || channels < 1 ||
+        channels > 4 || channels == 2 || (int64_t)width * height * channels > FDM_PNG_MAX_BYTES)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: cannot write a PNG of %d x %d pixels, %d channels", label, width, height,
+                        channels);
+    size_t row_bytes = (size_t)width * (size_t)channels, raw = (size_t)height * (1 + row_bytes);
+    uLongf packed_bytes = compressBound((uLong)raw);
+    uint8_t *rows = malloc(raw), *trial = malloc(row_bytes), *packed = malloc(packed_bytes);
+    *file = malloc(packed_bytes + 57);
+    fdm_status status = rows && trial && packed && *file ? FDM_OK : FDM_NO_RESOURCE;
+    if (!status) {
+        filter_image(rows, trial, pixels, (size_t)height, row_bytes, (size_t)channels);
+        if (compress2(packed, &packed_bytes, rows, (uLong)raw, LEVEL) != Z_OK) status = FDM_NO_RESOURCE;
+    }
+    if (!status)
+        *size = assemble(*file, packed, packed_bytes, width, height, channels);
+    else {
+        fdm_fail(err, status, "%s: out of memory (PNG of %d x %d pixels)", label, width, height);
+        free(*file);
+        *file = NULL;
+    }
+    free(rows);
+    free(trial);
+    free(packed);
     return status;
 }
 
 fdm_status fdm_png_write(const char *path, const uint8_t *pixels, int width, int height, int channels,
                          fdm_error *err) {
-    if (width < 1 || height < 1 || width > FDM_PNG_MAX_SIDE || height > FDM_PNG_MAX_SIDE || channels < 1 ||
-        channels > 4 || channels == 2 || (int64_t)width * height * channels > FDM_PNG_MAX_BYTES)
-        return fdm_fail(err, FDM_BAD_USAGE, "%s: cannot write a PNG of %d x %d pixels, %d channels",
-                        fdm_path_tail(path), width, height, channels);
-    size_t row_bytes = (size_t)width * (size_t)channels, raw = (size_t)height * (1 + row_bytes);
-    uLongf packed_bytes = compressBound((uLong)raw);
-    uint8_t *rows = malloc(raw), *trial = malloc(row_bytes), *packed = malloc(packed_bytes);
-    fdm_status status = rows && trial && packed ? FDM_OK : FDM_NO_RESOURCE;
-    if (!status) {
-        filter_image(rows, trial, pixels, (size_t)height, row_bytes, (size_t)channels);
-        if (compress2(packed, &packed_bytes, rows, (uLong)raw, LEVEL) != Z_OK) status = FDM_NO_RESOURCE;
-    }
-    if (status)
-        fdm_fail(err, status, "%s: out of memory (PNG of %d x %d pixels)", fdm_path_tail(path), width, height);
-    else
-        status = write_file(path, packed, packed_bytes, width, height, channels, err);
-    free(rows);
-    free(trial);
-    free(packed);
+    uint8_t *file;
+    size_t size = 0;
+    fdm_status status = fdm_png_format(&file, &size, pixels, width, height, channels, fdm_path_tail(path), err);
+    if (!status) status = fdm_atomic_write_file(path, file, size, err);
+    free(file);
     return status;
 }

@@ -63,17 +63,25 @@ void fdm_f32_groupnorm_pack(const struct fdm_exec *exec, void *packed, const flo
                             int channels);
 void fdm_f32_groupnorm(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
                        const struct fdm_groupnorm_args *args);
+size_t fdm_f32_groupnorm_backward_scratch(int n, int c, int h, int w, int threads);
+void fdm_f32_groupnorm_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
+                                const struct fdm_groupnorm_backward_args *args);
 
-/* ---- resample.c */
+/* ---- resample.c; backward: pad <= len. */
 void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
                       const struct fdm_resample_args *args);
+size_t fdm_f32_resample_backward_scratch(int n, int c, int h, int w, int threads);
+void fdm_f32_resample_backward(const struct fdm_exec *exec, const struct fdm_map *d_out,
+                               const struct fdm_resample_backward_args *args);
 
 /* ---- elementwise.c */
 void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b,
                  double scale);
 void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *a, const struct fdm_map *b);
-
+void fdm_f32_concat_backward(const struct fdm_exec *exec, struct fdm_map_target d_a, struct fdm_map_target d_b,
+                             const struct fdm_map *d_out);
 void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count);
+
 
 /* ---- embedding.c */
 size_t fdm_f32_freqs_packed_bytes(int half);
