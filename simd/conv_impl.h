@@ -94,8 +94,8 @@ V16_FN void pixel_step(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const float *co
     }
 }
 
-/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where it
- * can be: two pixels then share their address arithmetic (with four, gcc runs out of registers). */
+/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where
+ * it can be: two pixels then share their address arithmetic (with four, gcc runs out of registers). */
 V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_pixel_chain *c,
                              const ptrdiff_t *x_row, const ptrdiff_t x_step, const int V) {
     const float *x[FDM_CONV_TILE];
@@ -175,13 +175,9 @@ V16_FN void pixel_tile(const struct fdm_conv_pixel_chain *c, const ptrdiff_t *x_
     }
     FDM_EACH_PIXEL(r) sum[r] = c->sum + (first + (r < count ? r : count - 1)) * c->sum_row;
     if (!c->first) {
-        FDM_EACH_PIXEL(r) {
-            FDM_EACH_VECTOR(v) acc[r][v] = v16_add(v16_load(sum[r] + v * CONV_L), acc[r][v]);
-        }
+        FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) acc[r][v] = v16_add(v16_load(sum[r] + v * CONV_L), acc[r][v]); }
     }
-    FDM_EACH_PIXEL(r) {
-        FDM_EACH_VECTOR(v) v16_store(sum[r] + v * CONV_L, acc[r][v]);
-    }
+    FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) v16_store(sum[r] + v * CONV_L, acc[r][v]); }
 }
 
 V16_FN void pixel_rows(const struct fdm_conv_pixel_chain *c, const int V) {
