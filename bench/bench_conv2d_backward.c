@@ -1,5 +1,5 @@
-/* bench_conv2d_backward.c - speed of the convolution's gradients on the layers of the CIFAR-10 DDPM++ network: of the
- * input (packing of the weights included) and of weights and bias.
+/* bench_conv2d_backward.c - speed of the convolution's gradients on the layers of the CIFAR-10 DDPM++ network: of
+ * the input (packing of the weights included) and of weights and bias.
  *
  *   bench_conv2d_backward [--isa X] [--threads N] [--rounds N] [--n BATCH] [--layer INDEX]
  *
@@ -161,8 +161,8 @@ static void bench_layer(const struct fdm_exec *exec, enum fdm_isa isa, const str
            median(peaks, rounds));
     for (int g = 0; g < GRADIENTS; g++) {
         const double middle = median(ratio[g], rounds); /* sorts */
-        printf(" | %s %5.1f GFLOP/s %4.1f %%, best %4.1f", gradient_names[g], median(speed[g], rounds), 100 * middle,
-               100 * ratio[g][rounds - 1]);
+        printf(" | %s %5.1f GFLOP/s %4.1f %%, best %4.1f", gradient_names[g], median(speed[g], rounds),
+               100 * middle, 100 * ratio[g][rounds - 1]);
     }
     printf("\n");
     fdm_free_aligned(weight), fdm_free_aligned(d_weight), fdm_free_aligned(d_bias), fdm_free_aligned(in.data);

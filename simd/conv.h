@@ -63,7 +63,7 @@ struct fdm_conv_chain {
  * Offsets count floats; the vectors of d and sum are 64-byte aligned. */
 struct fdm_conv_pixel_chain {
     const float *x;
-    const ptrdiff_t *x_row; /* [rows] where each row's first pixel lies */
+    const ptrdiff_t *x_row;   /* [rows] where each row's first pixel lies */
     ptrdiff_t x_line, x_step; /* to the next line, to the next pixel */
     const float *d;
     ptrdiff_t d_line, d_vector; /* pixels are adjacent: 16 floats apart */

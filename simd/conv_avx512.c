@@ -23,15 +23,9 @@ static void chain(const struct fdm_conv_chain *c) {
     strips[c->vectors - 1](c);
 }
 
-static void rows_1(const struct fdm_conv_pixel_chain *c) {
-    pixel_rows(c, 1);
-}
-static void rows_2(const struct fdm_conv_pixel_chain *c) {
-    pixel_rows(c, 2);
-}
-static void rows_3(const struct fdm_conv_pixel_chain *c) {
-    pixel_rows(c, 3);
-}
+static void rows_1(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 1); }
+static void rows_2(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 2); }
+static void rows_3(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 3); }
 
 static void pixel_chain(const struct fdm_conv_pixel_chain *c) {
     static void (*const rows[])(const struct fdm_conv_pixel_chain *) = {rows_1, rows_2, rows_3};

@@ -94,11 +94,13 @@ V16_FN void pixel_step(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const float *co
     }
 }
 
-/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where it
- * can be: four pixels then share their address arithmetic. */
+/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where
+ * it can be: two pixels then share their address arithmetic (with four, gcc runs out of registers). */
 V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_pixel_chain *c,
                              const ptrdiff_t *x_row, const ptrdiff_t x_step, const int V) {
     const float *x[FDM_CONV_TILE];
+    const int width = c->width;
+    const ptrdiff_t d_vector = c->d_vector;
     FDM_EACH_PIXEL(r) {
         x[r] = c->x + x_row[r];
         FDM_OPAQUE(x[r]);
@@ -108,12 +110,11 @@ V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const str
         const float *d = c->d + line * c->d_line;
         ptrdiff_t at = line * c->x_line;
         int p = 0;
-        for (; p + 4 <= c->width; p += 4, at += 4 * x_step, d += 4 * CONV_L) {
-            FDM_UNROLL for (int i = 0; i < 4; i++) {
-                pixel_step(acc, x, at + i * x_step, d + i * CONV_L, c->d_vector, V);
-            }
+        for (; p + 2 <= width; p += 2, at += 2 * x_step, d += 2 * CONV_L) {
+            pixel_step(acc, x, at, d, d_vector, V);
+            pixel_step(acc, x, at + x_step, d + CONV_L, d_vector, V);
         }
-        for (; p < c->width; p++, at += x_step, d += CONV_L) pixel_step(acc, x, at, d, c->d_vector, V);
+        if (p < width) pixel_step(acc, x, at, d, d_vector, V);
     }
 }
 
@@ -174,13 +175,9 @@ V16_FN void pixel_tile(const struct fdm_conv_pixel_chain *c, const ptrdiff_t *x_
     }
     FDM_EACH_PIXEL(r) sum[r] = c->sum + (first + (r < count ? r : count - 1)) * c->sum_row;
     if (!c->first) {
-        FDM_EACH_PIXEL(r) {
-            FDM_EACH_VECTOR(v) acc[r][v] = v16_add(v16_load(sum[r] + v * CONV_L), acc[r][v]);
-        }
+        FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) acc[r][v] = v16_add(v16_load(sum[r] + v * CONV_L), acc[r][v]); }
     }
-    FDM_EACH_PIXEL(r) {
-        FDM_EACH_VECTOR(v) v16_store(sum[r] + v * CONV_L, acc[r][v]);
-    }
+    FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) v16_store(sum[r] + v * CONV_L, acc[r][v]); }
 }
 
 V16_FN void pixel_rows(const struct fdm_conv_pixel_chain *c, const int V) {

@@ -1,5 +1,5 @@
-/* gradient_trees.h - test helper: gradients of single samples added up in the order that backend.h promises, written
- * out here as its definition by recursion instead of with src/nn/sample_tree.h.
+/* gradient_trees.h - test helper: gradients of single samples added up in the order that backend.h promises,
+ * written out here as its definition by recursion instead of with src/nn/sample_tree.h.
  *
  * Of n leaves, the left tree is the largest power of two below n (n itself if it is one, split in halves). */
 #ifndef FDM_TESTS_GRADIENT_TREES_H
@@ -44,8 +44,6 @@ static inline const float *gradient_tree_result(struct gradient_tree *t) {
     return t->leaves;
 }
 
-static inline void gradient_tree_free(struct gradient_tree *t) {
-    free(t->leaves);
-}
+static inline void gradient_tree_free(struct gradient_tree *t) { free(t->leaves); }
 
 #endif

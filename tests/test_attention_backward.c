@@ -1,5 +1,5 @@
-/* test_attention_backward.c - the f32 gradient of attention against plain double loops and the published program's, and
- * bit for bit between instruction sets, thread counts and batches. */
+/* test_attention_backward.c - the f32 gradient of attention against plain double loops and the published program's,
+ * and bit for bit between instruction sets, thread counts and batches. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,8 +11,8 @@
 #include "golden.h"
 #include "nn/f32_layers.h"
 
-/* Runs with scratch of exactly the size asked for, poisoned, into a map with a one pixel halo: on top of `before` if
- * there is one, else over poisoned memory. */
+/* Runs with scratch of exactly the size asked for, poisoned, into a map with a one pixel halo: on top of `before`
+ * if there is one, else over poisoned memory. */
 static struct fdm_map run(const struct fdm_map *qkv, const struct fdm_map *d_out, const struct fdm_map *before,
                           enum fdm_isa isa, int threads) {
     struct fdm_map d_qkv = f32_map(qkv->n, qkv->c, qkv->h, qkv->w, 1);
@@ -72,8 +72,8 @@ static void query_truth(struct truth *t, const struct fdm_map *qkv, const struct
     }
 }
 
-/* Tolerance: chains of 128 for scores, dw and results, and scores of size up to |q||k| in the exponent: 60 roundings
- * of the absolute values added up (10 were seen).  Returns the worst error over the bound. */
+/* Tolerance: chains of 128 for scores, dw and results, and scores of size up to |q||k| in the exponent: 60
+ * roundings of the absolute values added up (10 were seen).  Returns the worst error over the bound. */
 static double check(const struct fdm_map *got, const struct fdm_map *qkv, const struct fdm_map *d_out,
                     const struct fdm_map *before) {
     struct truth t = {.positions = qkv->h * qkv->w, .channels = d_out->c};
@@ -89,7 +89,8 @@ static double check(const struct fdm_map *got, const struct fdm_map *qkv, const 
             const double old = before ? get(before, n, c, position) : 0;
             const double error = fabs(get(got, n, c, position) - (old + t.gradient[i]));
             const double bound = 0x1p-24 * (60 * t.size[i] + fabs(old));
-            ck_assert_msg(error <= bound, "n %d position %d channel %d: error %g > %g", n, position, c, error, bound);
+            ck_assert_msg(error <= bound, "n %d position %d channel %d: error %g > %g", n, position, c, error,
+                          bound);
             if (bound > 0) worst = fmax(worst, error / bound);
         }
         free(t.gradient), free(t.size), free(t.w), free(t.dw);
@@ -99,7 +100,7 @@ static double check(const struct fdm_map *got, const struct fdm_map *qkv, const 
 }
 
 /* (C, H, W): one to many channel blocks, fewer positions than a vector, partial vectors, several strips of 128. */
-static const int shapes[][3] = {{16, 8, 8}, {1, 1, 1},   {3, 2, 2},   {8, 3, 5},     {24, 4, 4}, {48, 7, 9},
+static const int shapes[][3] = {{16, 8, 8},  {1, 1, 1},   {3, 2, 2},     {8, 3, 5},   {24, 4, 4},  {48, 7, 9},
                                 {160, 5, 5}, {8, 16, 16}, {144, 13, 11}, {32, 1, 17}, {16, 9, 150}};
 
 struct attention_case {
@@ -153,8 +154,8 @@ START_TEST(same_bits) {
             for (int n = 0; n < c.qkv.n; n++) {
                 struct fdm_map qkv = f32_sample(&c.qkv, n), d_out = f32_sample(&c.d_out, n);
                 struct fdm_map got = run(&qkv, &d_out, NULL, isas[a], 3), same = f32_sample(&expected, n);
-                ck_assert_msg(!memcmp(same.data, got.data, f32_map_bytes(&got)), "shape %zu: %s, sample %d alone", s,
-                              fdm_isa_name(isas[a]), n);
+                ck_assert_msg(!memcmp(same.data, got.data, f32_map_bytes(&got)), "shape %zu: %s, sample %d alone",
+                              s, fdm_isa_name(isas[a]), n);
                 fdm_free_aligned(qkv.data), fdm_free_aligned(d_out.data), fdm_free_aligned(got.data);
                 fdm_free_aligned(same.data);
             }
@@ -165,8 +166,8 @@ START_TEST(same_bits) {
 }
 END_TEST
 
-/* The published softmax's gradients gq, gk for a given gradient gw of the weights, 16 channels and 64 positions: with 64
- * channels, v the unit matrix and d_out = gw, dL/dw is gw.  k/sqrt(64) then wants k twice as large. */
+/* The published softmax's gradients gq, gk for a given gradient gw of the weights, 16 channels and 64 positions:
+ * with 64 channels, v the unit matrix and d_out = gw, dL/dw is gw.  k/sqrt(64) then wants k twice as large. */
 START_TEST(goldens) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     const int count = f32_isas(isas);

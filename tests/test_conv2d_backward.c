@@ -1,5 +1,5 @@
-/* test_conv2d_backward.c - the f32 gradients of a convolution against plain double loops and the published program's,
- * and bit for bit between instruction sets, thread counts and splits of the batch. */
+/* test_conv2d_backward.c - the f32 gradients of a convolution against plain double loops and the published
+ * program's, and bit for bit between instruction sets, thread counts and splits of the batch. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -23,13 +23,9 @@ struct back_case {
     float *weight, *d_weight, *d_bias;
 };
 
-static int pick(uint64_t *state, const int *from, int count) {
-    return from[f32_below(state, count)];
-}
+static int pick(uint64_t *state, const int *from, int count) { return from[f32_below(state, count)]; }
 
-static size_t weight_count(const struct back_case *c) {
-    return (size_t)c->out_c * c->in_c * c->k * c->k;
-}
+static size_t weight_count(const struct back_case *c) { return (size_t)c->out_c * c->in_c * c->k * c->k; }
 
 /* Targets for c's shape, and the arrays of the gradients. */
 static void add_targets(struct back_case *c, int in_halo, int residual_halo) {
@@ -42,7 +38,8 @@ static void add_targets(struct back_case *c, int in_halo, int residual_halo) {
 
 static void fill_case(struct back_case *c, uint64_t *state) {
     const int out_h = c->h + 2 * c->pad - c->k + 1, out_w = c->w + 2 * c->pad - c->k + 1;
-    const int d_halo = fdm_max_int(0, c->k - 1 - c->pad), in_halo = f32_below(state, 3), residual_halo = f32_below(state, 3);
+    const int d_halo = fdm_max_int(0, c->k - 1 - c->pad), in_halo = f32_below(state, 3),
+              residual_halo = f32_below(state, 3);
     c->in = f32_map_filled(state, c->n, c->in_c, c->h, c->w, c->pad + f32_below(state, 2), c->fill);
     c->d_out = f32_map_filled(state, c->n, c->out_c, out_h, out_w, d_halo + f32_below(state, 2), c->fill);
     c->before_in = f32_map_filled(state, c->n, c->in_c, c->h, c->w, in_halo, c->fill);
@@ -93,7 +90,8 @@ static void run_case(struct back_case *c, enum fdm_isa isa, int threads) {
     args.d_in = (struct fdm_map_target){&c->d_in, c->accumulate};
     args.d_residual = (struct fdm_map_target){&c->d_residual, c->accumulate};
     args.d_weight = c->d_weight, args.d_bias = c->has_bias ? c->d_bias : NULL;
-    exec.scratch_bytes = fdm_f32_conv2d_backward_scratch(c->n, c->in_c, c->out_c, c->k, c->d_out.h, c->d_out.w, threads);
+    exec.scratch_bytes =
+        fdm_f32_conv2d_backward_scratch(c->n, c->in_c, c->out_c, c->k, c->d_out.h, c->d_out.w, threads);
     exec.scratch = fdm_malloc_aligned(exec.scratch_bytes);
     ck_assert_ptr_nonnull(exec.scratch);
     memset(exec.scratch, 0xff, exec.scratch_bytes);
@@ -133,8 +131,8 @@ static void spread(const struct back_case *c, struct truth *t, int n, int o, int
 
 static struct truth compute_truth(const struct back_case *c) {
     const size_t inputs = (size_t)c->n * c->in_c * c->h * c->w;
-    struct truth t = {calloc(inputs, 8), calloc(inputs, 8), calloc(weight_count(c), 8), calloc(weight_count(c), 8),
-                      calloc((size_t)c->out_c, 8), calloc((size_t)c->out_c, 8)};
+    struct truth t = {calloc(inputs, 8),          calloc(inputs, 8),           calloc(weight_count(c), 8),
+                      calloc(weight_count(c), 8), calloc((size_t)c->out_c, 8), calloc((size_t)c->out_c, 8)};
     ck_assert(t.d_in && t.in_size && t.d_weight && t.weight_size && t.d_bias && t.bias_size);
     for (int i = 0; i < c->n * c->out_c * c->d_out.h * c->d_out.w; i++) {
         const int x = i % c->d_out.w, y = i / c->d_out.w % c->d_out.h, row = i / (c->d_out.w * c->d_out.h);
@@ -148,16 +146,18 @@ static void free_truth(struct truth *t) {
 }
 
 /* error <= roundings * 2^-24 * size, or nothing for exact data; the error as a part of the bound. */
-static double judge(const struct back_case *c, const char *what, size_t at, double got, double expected, double size,
-                    double roundings) {
+static double judge(const struct back_case *c, const char *what, size_t at, double got, double expected,
+                    double size, double roundings) {
     const double bound = c->fill == FILL_EXACT ? 0 : roundings * 0x1p-24 * size;
     const double error = fabs(got - expected);
-    ck_assert_msg(error <= bound, "%s[%zu]: %g instead of %g, error %g > %g", what, at, got, expected, error, bound);
+    ck_assert_msg(error <= bound, "%s[%zu]: %g instead of %g, error %g > %g", what, at, got, expected, error,
+                  bound);
     return bound > 0 ? error / bound : 0;
 }
 
-/* Tolerances: the a-priori bounds of the longest path of roundings.  d_in: a chain of 16 k^2 (128), a block sum each,
- * scale and target.  Parameters: a chain of at most max(128, W), a chain sum each, scale, the tree of samples. */
+/* Tolerances: the a-priori bounds of the longest path of roundings.  d_in: a chain of 16 k^2 (128), a block sum
+ * each, scale and target.  Parameters: a chain of at most max(128, W), a chain sum each, scale, the tree of
+ * samples. */
 static double check_case(const struct back_case *c) {
     const int blocks = (c->out_c + 15) / 16, pixels = c->d_out.h * c->d_out.w;
     const double data_roundings = (c->k == 1 ? 128 : 16 * c->k * c->k) + blocks + 3;
@@ -209,19 +209,16 @@ static void against_loops(enum fill fill, int cases, uint64_t seed) {
            worst);
 }
 
-START_TEST(random_shapes) {
-    against_loops(FILL_RANDOM, 60, 1000);
-}
+START_TEST(random_shapes) { against_loops(FILL_RANDOM, 60, 1000); }
 END_TEST
 
-START_TEST(exact_shapes) {
-    against_loops(FILL_EXACT, 60, 2000);
-}
+START_TEST(exact_shapes) { against_loops(FILL_EXACT, 60, 2000); }
 END_TEST
 
 static void check_same(const struct back_case *a, const struct back_case *b, const char *what) {
     ck_assert_msg(!memcmp(a->d_in.data, b->d_in.data, f32_map_bytes(&a->d_in)), "d_in: %s", what);
-    ck_assert_msg(!memcmp(a->d_residual.data, b->d_residual.data, f32_map_bytes(&a->d_residual)), "d_residual: %s", what);
+    ck_assert_msg(!memcmp(a->d_residual.data, b->d_residual.data, f32_map_bytes(&a->d_residual)), "d_residual: %s",
+                  what);
     ck_assert_msg(!memcmp(a->d_weight, b->d_weight, weight_count(a) * sizeof(float)), "d_weight: %s", what);
     ck_assert_msg(!memcmp(a->d_bias, b->d_bias, (size_t)a->out_c * sizeof(float)), "d_bias: %s", what);
 }
@@ -241,7 +238,8 @@ static struct back_case one_sample(const struct back_case *c, int n) {
 
 /* Gradients of the batch = the tree over the gradients of its samples; data gradients = the samples' own. */
 static void check_tree(const struct back_case *c, enum fdm_isa isa) {
-    struct gradient_tree weights = gradient_tree(c->n, weight_count(c)), biases = gradient_tree(c->n, (size_t)c->out_c);
+    struct gradient_tree weights = gradient_tree(c->n, weight_count(c)),
+                         biases = gradient_tree(c->n, (size_t)c->out_c);
     for (int n = 0; n < c->n; n++) {
         struct back_case one = one_sample(c, n);
         run_case(&one, isa, 2);
@@ -249,12 +247,14 @@ static void check_tree(const struct back_case *c, enum fdm_isa isa) {
         gradient_tree_push(&biases, one.d_bias);
         const size_t in_bytes = f32_map_bytes(&one.d_in), residual_bytes = f32_map_bytes(&one.d_residual);
         ck_assert(!memcmp((const char *)c->d_in.data + n * in_bytes, one.d_in.data, in_bytes));
-        ck_assert(!memcmp((const char *)c->d_residual.data + n * residual_bytes, one.d_residual.data, residual_bytes));
+        ck_assert(
+            !memcmp((const char *)c->d_residual.data + n * residual_bytes, one.d_residual.data, residual_bytes));
         free_case(&one);
     }
     ck_assert_msg(!memcmp(gradient_tree_result(&weights), c->d_weight, weight_count(c) * sizeof(float)),
                   "d_weight of %d samples is not their tree", c->n);
-    ck_assert_msg(!c->has_bias || !memcmp(gradient_tree_result(&biases), c->d_bias, (size_t)c->out_c * sizeof(float)),
+    ck_assert_msg(!c->has_bias ||
+                      !memcmp(gradient_tree_result(&biases), c->d_bias, (size_t)c->out_c * sizeof(float)),
                   "d_bias of %d samples is not their tree", c->n);
     gradient_tree_free(&weights), gradient_tree_free(&biases);
 }
@@ -290,7 +290,8 @@ START_TEST(batch_tree) {
     const int count = f32_isas(isas);
     for (size_t b = 0; b < FDM_ARRAY_LEN(batches); b++) {
         uint64_t state = 4000 + (uint64_t)b;
-        struct back_case c = {.n = batches[b], .in_c = 24, .out_c = 40, .h = 9, .w = 9, .k = 3, .pad = 1, .has_bias = true};
+        struct back_case c = {
+            .n = batches[b], .in_c = 24, .out_c = 40, .h = 9, .w = 9, .k = 3, .pad = 1, .has_bias = true};
         c.scale = sqrt(0.5), c.fill = FILL_RANDOM;
         fill_case(&c, &state);
         for (int a = 0; a < count; a++) {
@@ -310,7 +311,8 @@ static void set_map(struct fdm_map *m, const float *nchw) {
     }
 }
 
-static double golden_distance(const fdm_tensors *set, const char *prefix, const char *name, const double *got, size_t count) {
+static double golden_distance(const fdm_tensors *set, const char *prefix, const char *name, const double *got,
+                              size_t count) {
     double *truth = golden_f64(set, prefix, name);
     const struct golden_error e = golden_compare(got, truth, count);
     free(truth);
@@ -320,7 +322,8 @@ static double golden_distance(const fdm_tensors *set, const char *prefix, const 
 
 /* The published program's gradients (f32): 1e-5 of max leaves two summation orders room. */
 static double check_golden(const fdm_tensors *set, const char *prefix, int k, enum fdm_isa isa) {
-    struct back_case c = {.n = 2, .in_c = 5, .out_c = 7, .h = 8, .w = 8, .k = k, .pad = k / 2, .has_bias = true, .scale = 1};
+    struct back_case c = {
+        .n = 2, .in_c = 5, .out_c = 7, .h = 8, .w = 8, .k = k, .pad = k / 2, .has_bias = true, .scale = 1};
     uint64_t state = 1;
     double worst = 0, got[2 * 5 * 64];
     fill_case(&c, &state);
@@ -356,7 +359,8 @@ START_TEST(absent_targets) {
     struct back_case c = {.n = 2, .in_c = 5, .out_c = 7, .h = 6, .w = 6, .k = 3, .pad = 1, .scale = 1};
     fill_case(&c, &state);
     struct fdm_exec exec = f32_exec(FDM_ISA_ID_PORTABLE, 1);
-    struct fdm_conv2d_backward_args args = {.k = 3, .pad = 1, .scale = 1, .weight = c.weight, .d_weight = c.d_weight};
+    struct fdm_conv2d_backward_args args = {
+        .k = 3, .pad = 1, .scale = 1, .weight = c.weight, .d_weight = c.d_weight};
     run_case(&c, FDM_ISA_ID_PORTABLE, 1);
     float *expected = fdm_malloc_aligned(weight_count(&c) * sizeof *expected);
     ck_assert_ptr_nonnull(expected);

@@ -1,5 +1,5 @@
-/* test_linear_backward.c - the f32 gradients of a fully connected layer against plain double loops and the published
- * program's, and bit for bit between instruction sets, thread counts and splits of the batch. */
+/* test_linear_backward.c - the f32 gradients of a fully connected layer against plain double loops and the
+ * published program's, and bit for bit between instruction sets, thread counts and splits of the batch. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -41,7 +41,8 @@ static void fill_case(struct linear_case *c, uint64_t *state) {
 static struct linear_case draw_case(uint64_t *state) {
     static const int features[] = {1, 3, 9, 10, 12, 16, 20, 33, 48, 100, 128, 129, 256, 512};
     static const int batches[] = {1, 2, 3, 4, 5, 8, 24, 25, 60};
-    struct linear_case c = {.n = batches[f32_below(state, 9)], .silu = f32_below(state, 2), .has_bias = f32_below(state, 2)};
+    struct linear_case c = {
+        .n = batches[f32_below(state, 9)], .silu = f32_below(state, 2), .has_bias = f32_below(state, 2)};
     c.in = features[f32_below(state, 14)], c.out = features[f32_below(state, 14)];
     c.accumulate = f32_below(state, 2);
     c.in_scale = f32_below(state, 2) ? 1 : sqrt(10);
@@ -50,7 +51,8 @@ static struct linear_case draw_case(uint64_t *state) {
 }
 
 static void free_targets(struct linear_case *c) {
-    fdm_free_aligned(c->d_in), fdm_free_aligned(c->d_residual), fdm_free_aligned(c->d_weight), fdm_free_aligned(c->d_bias);
+    fdm_free_aligned(c->d_in), fdm_free_aligned(c->d_residual), fdm_free_aligned(c->d_weight),
+        fdm_free_aligned(c->d_bias);
 }
 
 static void free_case(struct linear_case *c) {
@@ -71,10 +73,14 @@ static void run_case(struct linear_case *c, enum fdm_isa isa, int threads) {
     struct fdm_exec exec = f32_exec(isa, threads);
     struct fdm_vec in = {c->n, c->in, c->x}, d_out = {c->n, c->out, c->d_out};
     struct fdm_vec d_in = {c->n, c->in, c->d_in}, d_residual = {c->n, c->out, c->d_residual};
-    const struct fdm_linear_backward_args args = {
-        .weight = c->weight, .bias = c->has_bias ? c->bias : NULL, .in_scale = c->in_scale, .silu = c->silu,
-        .d_in = {&d_in, c->accumulate}, .d_residual = {&d_residual, c->accumulate},
-        .d_weight = c->d_weight, .d_bias = c->has_bias ? c->d_bias : NULL};
+    const struct fdm_linear_backward_args args = {.weight = c->weight,
+                                                  .bias = c->has_bias ? c->bias : NULL,
+                                                  .in_scale = c->in_scale,
+                                                  .silu = c->silu,
+                                                  .d_in = {&d_in, c->accumulate},
+                                                  .d_residual = {&d_residual, c->accumulate},
+                                                  .d_weight = c->d_weight,
+                                                  .d_bias = c->has_bias ? c->d_bias : NULL};
     exec.scratch_bytes = fdm_f32_linear_backward_scratch(c->n, c->in, c->out, threads);
     exec.scratch = fdm_malloc_aligned(exec.scratch_bytes);
     ck_assert_ptr_nonnull(exec.scratch);
@@ -87,8 +93,8 @@ static void run_case(struct linear_case *c, enum fdm_isa isa, int threads) {
     fdm_free_aligned(exec.scratch);
 }
 
-/* d_pre[o] of sample n in double; *slack: how far f32 may be from it: sigmoid's 3 ULP, and the slope's change where the
- * pre-activation itself is off by its own bound (|silu''| <= 1/2). */
+/* d_pre[o] of sample n in double; *slack: how far f32 may be from it: sigmoid's 3 ULP, and the slope's change where
+ * the pre-activation itself is off by its own bound (|silu''| <= 1/2). */
 static double d_pre(const struct linear_case *c, int n, int o, double *slack) {
     const double d = c->d_out[n * c->out + o];
     double raw = c->has_bias ? c->bias[o] : 0, size = fabs(raw);
@@ -108,7 +114,8 @@ static double judge(const char *what, int at, double got, double expected, doubl
     return bound > 0 ? error / bound : 0;
 }
 
-/* Tolerances: d_in 128 roundings of a chain, its sums, scale and target; parameters the product and the tree (11). */
+/* Tolerances: d_in 128 roundings of a chain, its sums, scale and target; parameters the product and the tree (11).
+ */
 static double check_case(const struct linear_case *c) {
     const size_t pres = (size_t)c->n * c->out;
     double worst = 0, *pre = malloc(pres * sizeof *pre), *slack = malloc(pres * sizeof *slack);
@@ -167,12 +174,14 @@ END_TEST
 
 static void check_tree(struct linear_case *c, enum fdm_isa isa) {
     const size_t weights = (size_t)c->out * c->in;
-    struct gradient_tree weight_tree = gradient_tree(c->n, weights), bias_tree = gradient_tree(c->n, (size_t)c->out);
+    struct gradient_tree weight_tree = gradient_tree(c->n, weights),
+                         bias_tree = gradient_tree(c->n, (size_t)c->out);
     for (int n = 0; n < c->n; n++) {
         struct linear_case one = *c;
         one.n = 1;
         one.x = c->x + (size_t)n * c->in, one.d_out = c->d_out + (size_t)n * c->out;
-        one.before_in = c->before_in + (size_t)n * c->in, one.before_residual = c->before_residual + (size_t)n * c->out;
+        one.before_in = c->before_in + (size_t)n * c->in,
+        one.before_residual = c->before_residual + (size_t)n * c->out;
         add_targets(&one);
         run_case(&one, isa, 2);
         gradient_tree_push(&weight_tree, one.d_weight);
@@ -183,7 +192,8 @@ static void check_tree(struct linear_case *c, enum fdm_isa isa) {
     }
     ck_assert_msg(!memcmp(gradient_tree_result(&weight_tree), c->d_weight, weights * sizeof(float)),
                   "d_weight of %d samples is not their tree", c->n);
-    ck_assert_msg(!c->has_bias || !memcmp(gradient_tree_result(&bias_tree), c->d_bias, (size_t)c->out * sizeof(float)),
+    ck_assert_msg(!c->has_bias ||
+                      !memcmp(gradient_tree_result(&bias_tree), c->d_bias, (size_t)c->out * sizeof(float)),
                   "d_bias of %d samples is not their tree", c->n);
     gradient_tree_free(&weight_tree), gradient_tree_free(&bias_tree);
 }
@@ -235,8 +245,10 @@ START_TEST(goldens) {
         memcpy(c.d_out, golden_f32(&set, "linear.", "gout"), 27 * sizeof(float));
         memcpy(c.weight, golden_f32(&set, "linear.", "weight"), 108 * sizeof(float));
         run_case(&c, isas[a], 2);
-        const double worst = fmax(golden_distance(&set, "gx", c.d_in, 36), golden_distance(&set, "g_weight", c.d_weight, 108));
-        printf("goldens, %s: %.2g of max\n", fdm_isa_name(isas[a]), fmax(worst, golden_distance(&set, "g_bias", c.d_bias, 9)));
+        const double worst =
+            fmax(golden_distance(&set, "gx", c.d_in, 36), golden_distance(&set, "g_weight", c.d_weight, 108));
+        printf("goldens, %s: %.2g of max\n", fdm_isa_name(isas[a]),
+               fmax(worst, golden_distance(&set, "g_bias", c.d_bias, 9)));
         free_case(&c);
     }
     fdm_tensors_free(&set);

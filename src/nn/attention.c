@@ -5,9 +5,10 @@
  * of at most `threads` samples; then strips of queries go score -> softmax -> weighted sum one by one, so that
  * memory grows with the map and not with the square of its pixels.
  *
- * Backward, with w = softmax(s), s = q k'^T, k' = k/sqrt(C), out = w v, for one strip of 128 queries after the other:
- *     ds = w * (dw - sum of w dw),  dw = d_out v^T;     d_q = ds k'      (rows of the strip are the parallel units)
- *     d_v += w^T d_out;     d_k += ds^T q, at the end divided by sqrt(C)       (keys are; a strip is one chain) */
+ * Backward, with w = softmax(s), s = q k'^T, k' = k/sqrt(C), out = w v, for one strip of 128 queries after the
+ * other: ds = w * (dw - sum of w dw),  dw = d_out v^T;     d_q = ds k'      (rows of the strip are the parallel
+ * units) d_v += w^T d_out;     d_k += ds^T q, at the end divided by sqrt(C)       (keys are; a strip is one chain)
+ */
 #include <math.h>
 #include <string.h>
 
@@ -71,15 +72,16 @@ static void load_triplets(float *triplets, const struct fdm_map *qkv, ptrdiff_t 
     }
 }
 
-/* Operands of a sample, each a->matrix floats; NULL for those that a pass does not need.  k is divided by sqrt(C), as
- * published.  by_channel: packed as weights whose inputs are channels and whose outputs are keys; by_key: the reverse. */
+/* Operands of a sample, each a->matrix floats; NULL for those that a pass does not need.  k is divided by sqrt(C),
+ * as published.  by_channel: packed as weights whose inputs are channels and whose outputs are keys; by_key: the
+ * reverse. */
 struct operands {
     float *q; /* [channel block][position][16 channels] */
     float *k_by_channel, *k_by_key, *v_by_channel, *v_by_key;
 };
 
-/* Where keys (16 key_block ..) and channels (16 b ..) meet in the packed forms: the first element, and from there the
- * floats to the next channel (by_channel; keys are adjacent) or to the next key (by_key; channels are). */
+/* Where keys (16 key_block ..) and channels (16 b ..) meet in the packed forms: the first element, and from there
+ * the floats to the next channel (by_channel; keys are adjacent) or to the next key (by_key; channels are). */
 struct corner {
     size_t by_channel, next_channel, by_key, next_key;
 };
@@ -185,8 +187,7 @@ static void attention_group(const struct attention_call *a, int first, int sampl
 #pragma omp for schedule(static)
         for (int u = 0; u < samples * a->key_blocks; u++) {
             float *q = a->matrices + (size_t)(u / a->key_blocks) * 3 * a->matrix;
-            const struct operands to = {
-                .q = q, .k_by_channel = q + a->matrix, .v_by_key = q + 2 * a->matrix};
+            const struct operands to = {.q = q, .k_by_channel = q + a->matrix, .v_by_key = q + 2 * a->matrix};
             gather_block(a, &to, first + u / a->key_blocks, u % a->key_blocks);
         }
 #pragma omp for schedule(dynamic)
@@ -244,9 +245,9 @@ struct backward_call {
     struct attention_call a;
     const struct fdm_map *d_out;
     struct fdm_map_target d_qkv;
-    int channels;      /* padded to blocks */
-    ptrdiff_t stride;  /* of the rows of w and ds: a block more than the keys, so that columns do not fall into few sets
-                          of the caches */
+    int channels;     /* padded to blocks */
+    ptrdiff_t stride; /* of the rows of w and ds: a block more than the keys, so that columns do not fall into few
+                         sets of the caches */
     float *scratch;
 };
 
@@ -268,7 +269,8 @@ size_t fdm_f32_attention_backward_scratch(int n, int c, int h, int w, int thread
 static struct backward_sample sample_at(const struct backward_call *b, int slot) {
     const size_t m = b->a.matrix;
     float *p = b->scratch + (size_t)slot * sample_floats((size_t)b->a.key_blocks * LANES, (size_t)b->channels);
-    struct backward_sample s = {.in = {.q = p, .k_by_channel = p + m, .k_by_key = p + 2 * m, .v_by_channel = p + 3 * m}};
+    struct backward_sample s = {
+        .in = {.q = p, .k_by_channel = p + m, .k_by_key = p + 2 * m, .v_by_channel = p + 3 * m}};
     s.d_out = p + 4 * m, s.d_q = p + 5 * m, s.d_k = p + 6 * m, s.d_v = p + 7 * m;
     s.w = p + 8 * m, s.ds = s.w + QUERIES * b->stride;
     return s;
@@ -346,7 +348,8 @@ static void backward_keys(const struct backward_call *b, float *sum, const float
 }
 
 /* d_qkv (+)= the three gradients, for one position and channel block. */
-static void scatter(const struct backward_call *b, const struct backward_sample *s, int sample, int position, int block) {
+static void scatter(const struct backward_call *b, const struct backward_sample *s, int sample, int position,
+                    int block) {
     const struct fdm_map *m = b->d_qkv.map;
     const size_t at = (size_t)position * b->channels + (size_t)block * LANES;
     const int channels = fdm_min_int(LANES, b->d_out->c - block * LANES);
@@ -409,8 +412,8 @@ static void backward_group(const struct backward_call *b, int first, int samples
     }
 }
 
-void fdm_f32_attention_backward(const struct fdm_exec *exec, struct fdm_map_target d_qkv, const struct fdm_map *d_out,
-                                const struct fdm_map *qkv) {
+void fdm_f32_attention_backward(const struct fdm_exec *exec, struct fdm_map_target d_qkv,
+                                const struct fdm_map *d_out, const struct fdm_map *qkv) {
     if (!d_qkv.map) return;
     const int n = d_out->n, samples = fdm_min_int(n, exec->threads);
     struct backward_call b = {.d_out = d_out, .d_qkv = d_qkv, .scratch = exec->scratch};

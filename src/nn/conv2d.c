@@ -5,9 +5,10 @@
  * pairs are the units of parallel work; since vectors run over outputs and chains over inputs, the split changes no
  * bits.
  *
- * Backward: the gradient of the input is a forward convolution of d_out with the weights transposed and flipped.  That
- * of the weights has a kernel of its own, whose chains run over pixels: group of output channels x some rows (input
- * channel and tap) -> sample -> chain -> tile, and the units of parallel work are the pairs of the first two. */
+ * Backward: the gradient of the input is a forward convolution of d_out with the weights transposed and flipped.
+ * That of the weights has a kernel of its own, whose chains run over pixels: group of output channels x some rows
+ * (input channel and tap) -> sample -> chain -> tile, and the units of parallel work are the pairs of the first
+ * two. */
 #include <string.h>
 
 #include "base/base.h"
@@ -52,11 +53,12 @@ struct weight_view {
     bool flipped;
 };
 
-/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart.  Written
- * line by line; what is read, 16 x 16 x taps floats, stays in the first-level cache. */
+/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart.
+ * Written line by line; what is read, 16 x 16 x taps floats, stays in the first-level cache. */
 static void pack_vector(float *restrict dst, ptrdiff_t stride, const struct weight_view *w, int first_out,
                         int first_in) {
-    const int inputs = fdm_min_int(LANES, w->inputs - first_in), outputs = fdm_min_int(LANES, w->outputs - first_out);
+    const int inputs = fdm_min_int(LANES, w->inputs - first_in),
+              outputs = fdm_min_int(LANES, w->outputs - first_out);
     const float *block = w->data + first_out * w->output + first_in * w->input;
     const ptrdiff_t output = w->output;
     for (int t = 0; t < w->taps; t++) {
@@ -90,8 +92,8 @@ static void pack_weight(const struct fdm_exec *exec, float *packed, const struct
 
 void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
                          int out_channels, int in_channels, int k) {
-    const struct weight_view view = {weight,     out_channels,    in_channels, k * k, (ptrdiff_t)in_channels * k * k,
-                                     k * k, false};
+    const struct weight_view view = {weight, out_channels, in_channels, k * k, (ptrdiff_t)in_channels * k * k,
+                                     k * k,  false};
     float *packed_bias = (float *)packed + packed_floats(out_channels, in_channels, k);
     pack_weight(exec, packed, &view);
     for (int o = 0; o < fdm_f32_blocks(out_channels) * LANES; o++) {
@@ -101,8 +103,8 @@ void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float 
 
 void fdm_f32_conv2d_pack_adjoint(const struct fdm_exec *exec, void *packed, const float *weight, int out_channels,
                                  int in_channels, int k) {
-    const struct weight_view view = {weight, in_channels, out_channels, k * k, k * k, (ptrdiff_t)in_channels * k * k,
-                                     true};
+    const struct weight_view view = {
+        weight, in_channels, out_channels, k * k, k * k, (ptrdiff_t)in_channels * k * k, true};
     float *packed_bias = (float *)packed + packed_floats(in_channels, out_channels, k);
     pack_weight(exec, packed, &view);
     memset(packed_bias, 0, (size_t)fdm_f32_blocks(in_channels) * LANES * sizeof(float));
@@ -120,7 +122,7 @@ struct conv_call {
     int chain_blocks; /* blocks of 16 input channels in a chain */
     size_t pixels;    /* N*H*W */
     int strip;        /* pixels per unit of work */
-    float *sums;      /* NULL, or [threads][STRIP][WIDTH]: the results are added to out, which holds no partial sums */
+    float *sums; /* NULL, or [threads][STRIP][WIDTH]: the results are added to out, which holds no partial sums */
 };
 
 /* table[i] = offset of output pixel first+i (row-major over n, y, x) in `m`, shifted by (-pad, -pad). */
@@ -263,7 +265,7 @@ struct weights_call {
     int units;           /* of at most UNIT_ROWS rows */
     int vectors, groups; /* of output channels */
     int lines;           /* of pixels in a chain */
-    float *sums; /* [threads][fdm_tree_depth(n)][UNIT_ROWS][WIDTH] */
+    float *sums;         /* [threads][fdm_tree_depth(n)][UNIT_ROWS][WIDTH] */
     size_t thread_sums;
 };
 
@@ -275,8 +277,8 @@ static ptrdiff_t row_offset(const struct weights_call *call, int row) {
 }
 
 /* sum = the gradient of one sample, from its first row and output vector on. */
-static void sample_gradient(const struct weights_call *call, float *sum, const ptrdiff_t *x_row, int rows, int first,
-                            int vectors, int n) {
+static void sample_gradient(const struct weights_call *call, float *sum, const ptrdiff_t *x_row, int rows,
+                            int first, int vectors, int n) {
     const struct fdm_map *in = call->in, *d_out = call->d_out;
     const int pad = call->args->pad;
     for (int y = 0; y < d_out->h; y += call->lines) {
@@ -303,8 +305,8 @@ static void sample_gradient(const struct weights_call *call, float *sum, const p
 }
 
 /* Columns [first_row, first_row + rows) of the dense gradient's lines from output first_out on. */
-static void store_gradient(const struct weights_call *call, const float *sum, int first_row, int rows, int first_out,
-                           int vectors) {
+static void store_gradient(const struct weights_call *call, const float *sum, int first_row, int rows,
+                           int first_out, int vectors) {
     const int outputs = fdm_min_int(vectors * LANES, call->d_out->c - first_out);
     for (int o = 0; o < outputs; o++) {
         float *dst = (float *)call->args->d_weight + (size_t)(first_out + o) * call->rows + first_row;
@@ -337,7 +339,8 @@ static void weights_unit(const struct weights_call *call, int group, int unit) {
 }
 
 /* d_bias of 16 channels. */
-static void bias_unit(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias, int block) {
+static void bias_unit(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,
+                      int block) {
     enum { DEPTH = 32 };
     float stack[DEPTH][LANES];
     int top = 0;
@@ -358,9 +361,7 @@ static void bias_unit(const struct fdm_exec *exec, const struct fdm_map *d_out, 
     memcpy(d_bias + block * LANES, stack[0], (size_t)lanes * sizeof(float));
 }
 
-static size_t unit_sums(int n) {
-    return (size_t)fdm_tree_depth(n) * UNIT_ROWS * WIDTH;
-}
+static size_t unit_sums(int n) { return (size_t)fdm_tree_depth(n) * UNIT_ROWS * WIDTH; }
 
 static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
                              const struct fdm_conv2d_backward_args *args, float *sums) {
@@ -394,7 +395,8 @@ static void residual_backward(const struct fdm_exec *exec, const struct fdm_map_
     for (ptrdiff_t p = 0; p < planes; p++) {
         for (int y = 0; y < to->h; y++) {
             float *dst = (float *)to->data + p * fdm_f32_plane(to) + fdm_f32_pixel(to, 0, y, 0);
-            const float *src = (const float *)d_out->data + p * fdm_f32_plane(d_out) + fdm_f32_pixel(d_out, 0, y, 0);
+            const float *src =
+                (const float *)d_out->data + p * fdm_f32_plane(d_out) + fdm_f32_pixel(d_out, 0, y, 0);
             if (target->accumulate) {
                 exec->kernels->scale_add(dst, src, scale, row);
             } else {
@@ -405,9 +407,7 @@ static void residual_backward(const struct fdm_exec *exec, const struct fdm_map_
     }
 }
 
-static size_t strip_sums(int threads) {
-    return (size_t)threads * STRIP * WIDTH;
-}
+static size_t strip_sums(int threads) { return (size_t)threads * STRIP * WIDTH; }
 
 static void input_backward(const struct fdm_exec *exec, const struct fdm_map *d_out,
                            const struct fdm_conv2d_backward_args *args) {

@@ -1,5 +1,5 @@
-/* linear.c - fully connected layers of the f32 backends: a 1x1 convolution whose pixels are the samples; backward, too,
- * for the gradient of the input.  That of the weights is a tree over samples of outer products. */
+/* linear.c - fully connected layers of the f32 backends: a 1x1 convolution whose pixels are the samples; backward,
+ * too, for the gradient of the input.  That of the weights is a tree over samples of outer products. */
 #include <string.h>
 
 #include "base/base.h"
@@ -49,8 +49,8 @@ static void store_row(const struct fdm_exec *exec, struct fdm_vec *out, const fl
 }
 
 /* sum[r][WIDTH] = (the group's weights) (in * in_scale) + bias for rows first_row .. first_row + count - 1. */
-static void product(const struct fdm_exec *exec, float *sum, const float *packed, int outputs, const struct fdm_vec *in,
-                    float in_scale, int group, int first_row, int count) {
+static void product(const struct fdm_exec *exec, float *sum, const float *packed, int outputs,
+                    const struct fdm_vec *in, float in_scale, int group, int first_row, int count) {
     _Alignas(64) float rows[ROWS * CHAIN];
     ptrdiff_t x_pixel[ROWS], sum_pixel[ROWS], x_segment[FDM_CONV_CHAIN_SEGMENTS];
     const int all = fdm_f32_blocks(outputs), blocks = fdm_f32_blocks(in->c), max = exec->conv->max_vectors;
@@ -168,8 +168,8 @@ static void activation_backward(const struct fdm_exec *exec, float *d_pre, float
     exec->kernels->silu_backward(d_pre, d_out->data, pre, (size_t)d_out->n * d_out->c);
 }
 
-static void input_unit(const struct fdm_exec *exec, const struct fdm_linear_backward_args *args, const float *packed,
-                       const struct fdm_vec *d_pre, int group, int first_row, int count) {
+static void input_unit(const struct fdm_exec *exec, const struct fdm_linear_backward_args *args,
+                       const float *packed, const struct fdm_vec *d_pre, int group, int first_row, int count) {
     _Alignas(64) float sum[ROWS * WIDTH];
     const struct fdm_vec *d_in = args->d_in.vec;
     int first, features = group_outputs(exec, d_in->c, group, &first);
@@ -213,8 +213,9 @@ static void tree_of_rows(const struct fdm_exec *exec, float *result, float *stac
 }
 
 /* d_weight[o][i] = tree over samples of d_pre[o] * (in[i] * in_scale); d_bias = tree of d_pre */
-static void weights_backward(const struct fdm_exec *exec, const struct fdm_linear_backward_args *args, float *scaled,
-                             float *sums, size_t line, const struct fdm_vec *d_pre, const struct fdm_vec *in) {
+static void weights_backward(const struct fdm_exec *exec, const struct fdm_linear_backward_args *args,
+                             float *scaled, float *sums, size_t line, const struct fdm_vec *d_pre,
+                             const struct fdm_vec *in) {
     const int n = in->n;
     const size_t inputs = (size_t)in->c, outputs = (size_t)d_pre->c;
     const float *d = d_pre->data;
@@ -238,7 +239,8 @@ void fdm_f32_linear_backward(const struct fdm_exec *exec, const struct fdm_vec *
     float *packed = exec->scratch, *d_pre = packed + s.packed, *pre = d_pre + s.d_pre, *scaled = pre + s.pre;
     struct fdm_vec before = *d_out;
     if (args->d_residual.vec) {
-        give(exec, args->d_residual.vec->data, d_out->data, (size_t)d_out->n * d_out->c, args->d_residual.accumulate);
+        give(exec, args->d_residual.vec->data, d_out->data, (size_t)d_out->n * d_out->c,
+             args->d_residual.accumulate);
     }
     if (args->silu) {
         activation_backward(exec, d_pre, pre, packed, d_out, in, args);
