@@ -66,8 +66,8 @@ struct fdm_conv_pixel_chain {
     const ptrdiff_t *x_row; /* [rows] where each row's first pixel lies */
     ptrdiff_t x_line, x_step; /* to the next line, to the next pixel */
     const float *d;
-    ptrdiff_t d_line, d_step, d_vector;
-    float *sum; /* vector v of row r at sum + r*sum_row + 16*v */
+    ptrdiff_t d_line, d_vector; /* pixels are adjacent: 16 floats apart */
+    float *sum;                 /* vector v of row r at sum + r*sum_row + 16*v */
     ptrdiff_t sum_row;
     int rows, vectors, lines, width; /* vectors <= max_vectors; width: pixels in a line */
     bool first;                      /* the sum starts here: what `sum` held is not read */

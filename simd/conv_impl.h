@@ -83,9 +83,21 @@ V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const stru
     }
 }
 
-/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call. */
+/* One pixel of FDM_CONV_TILE rows. */
+V16_FN void pixel_step(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const float *const x[FDM_CONV_TILE], ptrdiff_t at,
+                       const float *d, ptrdiff_t d_vector, const int V) {
+    v16 vector[FDM_CONV_VECTORS];
+    FDM_EACH_VECTOR(v) vector[v] = v16_load(d + v * d_vector);
+    FDM_EACH_PIXEL(r) {
+        const v16 input = v16_set1(x[r][at]);
+        FDM_EACH_VECTOR(v) acc[r][v] = v16_fma(vector[v], input, acc[r][v]);
+    }
+}
+
+/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where it
+ * can be: four pixels then share their address arithmetic. */
 V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_pixel_chain *c,
-                             const ptrdiff_t *x_row, const int V) {
+                             const ptrdiff_t *x_row, const ptrdiff_t x_step, const int V) {
     const float *x[FDM_CONV_TILE];
     FDM_EACH_PIXEL(r) {
         x[r] = c->x + x_row[r];
@@ -95,14 +107,13 @@ V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const str
     for (int line = 0; line < c->lines; line++) {
         const float *d = c->d + line * c->d_line;
         ptrdiff_t at = line * c->x_line;
-        for (int p = 0; p < c->width; p++, at += c->x_step, d += c->d_step) {
-            v16 vector[FDM_CONV_VECTORS];
-            FDM_EACH_VECTOR(v) vector[v] = v16_load(d + v * c->d_vector);
-            FDM_EACH_PIXEL(r) {
-                const v16 input = v16_set1(x[r][at]);
-                FDM_EACH_VECTOR(v) acc[r][v] = v16_fma(vector[v], input, acc[r][v]);
+        int p = 0;
+        for (; p + 4 <= c->width; p += 4, at += 4 * x_step, d += 4 * CONV_L) {
+            FDM_UNROLL for (int i = 0; i < 4; i++) {
+                pixel_step(acc, x, at + i * x_step, d + i * CONV_L, c->d_vector, V);
             }
         }
+        for (; p < c->width; p++, at += x_step, d += CONV_L) pixel_step(acc, x, at, d, c->d_vector, V);
     }
 }
 
@@ -156,7 +167,11 @@ V16_FN void pixel_tile(const struct fdm_conv_pixel_chain *c, const ptrdiff_t *x_
                        const int V) {
     v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS];
     float *sum[FDM_CONV_TILE];
-    pixel_accumulate(acc, c, x_row, V);
+    if (c->x_step == CONV_L) {
+        pixel_accumulate(acc, c, x_row, CONV_L, V);
+    } else {
+        pixel_accumulate(acc, c, x_row, c->x_step, V);
+    }
     FDM_EACH_PIXEL(r) sum[r] = c->sum + (first + (r < count ? r : count - 1)) * c->sum_row;
     if (!c->first) {
         FDM_EACH_PIXEL(r) {

@@ -107,10 +107,10 @@ struct fdm_adam_step {
  *   silu_backward: y = d * silu'(x)
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
  *   add_lanes: the same with +=
- *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
- *       multiplied and added in one rounding */
+ *       multiplied and added in one rounding
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
     X(vlog, (float *y, const float *x, size_t n))                                                                  \

@@ -2,11 +2,8 @@
 #include "simd/kernel_table.h"
 #include "simd/vmath.h"
 
-/* d silu'(x) = d (s + x s (1 - s)), s = sigmoid(x). */
 V16_FN v16 silu_backward(v16 d, v16 x) {
-    const v16 s = v16_sigmoid(x);
-    const v16 slope = v16_fma(v16_mul(x, s), v16_sub(v16_set1(1.0f), s), s);
-    return v16_mul(d, slope);
+    return v16_mul(d, v16_silu_gradient(x));
 }
 
 void FDM_KERNEL(silu_backward)(float *y, const float *d, const float *x, size_t n) {

@@ -12,6 +12,7 @@
  *   sigmoid   2.402      3.0        -inf -> 0, +inf -> 1
  *   tanh      1.333      2.0        +-0 -> +-0, +-inf -> +-1
  *   silu      3.394      3.5        +-0 -> +-0, -inf -> -0 (the limit), +inf -> +inf
+ *   silu_gradient: at the function
  *
  * Polynomials: least maximum error, fitted for this file (Lawson's iteration on Chebyshev nodes), coefficients
  * rounded to f32 one after the other, the rest refitted.  Their own error is below 0.1 ULP (log, tanh) or 0.07

@@ -86,8 +86,8 @@ static double check_warped(const struct recorded *r, const fdm_augment_map *maps
     void *scratch = malloc(fdm_augment_scratch(r->channels, r->R, m));
     ck_assert(warped && out && scratch);
     for (int n = 0; n < r->n; n++)
-        fdm_augment_warp(out, warped + (size_t)n * samples, r->images + (size_t)n * image, &maps[n], r->channels, r->R, m,
-                         scratch);
+        fdm_augment_warp(out, warped + (size_t)n * samples, r->images + (size_t)n * image, &maps[n], r->channels, r->R,
+                         m, scratch);
     const double error = compare(&r->set, "warped", warped, (size_t)r->n * samples, TOL_WARPED);
     free(warped);
     free(out);
@@ -113,9 +113,10 @@ START_TEST(recorded_batches) {
     ck_assert_int_eq(fdm_augment_batch(out, labels, r.images, r.draws, r.n, r.channels, r.R, r.p, FDM_AUGMENT_PAD_BATCH,
                                        2, &err), FDM_OK);
     const double label = compare(&r.set, "labels", labels, (size_t)r.n * 9, TOL_LABELS);
-    const double f64 = compare(&r.set, "out_f64", out, count, TOL_F64), f32 = compare(&r.set, "out", out, count, TOL_F32);
-    printf("  %s: labels %.2g, theta %.2g, warped %.2g, out %.2g of f64, %.2g of f32\n", files[_i], label, theta, warped,
-           f64, f32);
+    const double f64 = compare(&r.set, "out_f64", out, count, TOL_F64);
+    const double f32 = compare(&r.set, "out", out, count, TOL_F32);
+    printf("  %s: labels %.2g, theta %.2g, warped %.2g, out %.2g of f64, %.2g of f32\n", files[_i], label, theta,
+           warped, f64, f32);
     for (int n = 0; n < 9 * r.n; n++) ck_assert_double_eq(labels[n], (double)(float)labels[n]);
     free(out), free(labels), free(maps);
     unload(&r);
@@ -137,7 +138,8 @@ START_TEST(recorded_updates) {
         snprintf(draws_prefix, sizeof draws_prefix, "%saug", prefix);
         ck_assert_int_eq(fdm_augment_draws_from_tensors(draws, N, &run, draws_prefix, "run", &err), FDM_OK);
         double *images = golden_f64(&run, prefix, "images");
-        ck_assert_int_eq(fdm_augment_batch(out, labels, images, draws, N, C, R, 0.12, FDM_AUGMENT_PAD_BATCH, 1, &err), FDM_OK);
+        ck_assert_int_eq(fdm_augment_batch(out, labels, images, draws, N, C, R, 0.12, FDM_AUGMENT_PAD_BATCH, 1, &err),
+                         FDM_OK);
         snprintf(name, sizeof name, "%sy", prefix);
         worst[0] = fmax(worst[0], compare(&run, name, out, N * C * R * R, TOL_F32));
         snprintf(name, sizeof name, "%saugment_labels", prefix);
@@ -174,9 +176,10 @@ static void run(double *out, double *labels, const double *images, const fdm_aug
 
 /* 1-D chain of the identity, written out: up by 2, shifted samples of the padded row, down by 2; plain loops. */
 static void low_pass_row(double *out, const double *in, int R, int stride) {
-    static const double taps[12] = {0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633,
-                                    0.4910559419267466,   0.787641141030194,     0.3379294217276218,   -0.07263752278646252,
-                                    -0.021060292512300564, 0.04472490177066578,  0.0017677118642428036, -0.007800708325034148};
+    static const double taps[12] = {0.015404109327027373,  0.0034907120842174702, -0.11799011114819057,
+                                    -0.048311742585633,    0.4910559419267466,    0.787641141030194,
+                                    0.3379294217276218,    -0.07263752278646252,  -0.021060292512300564,
+                                    0.04472490177066578,   0.0017677118642428036, -0.007800708325034148};
     double up[2 * (64 + 12)], row[64 + 12];
     const int padded = R + 12;
     for (int k = 0; k < padded; k++) {
@@ -198,14 +201,14 @@ static void low_pass_row(double *out, const double *in, int R, int stride) {
     }
 }
 
-/* With every mask off: labels are zero and the image has only passed the low-pass, up and down along both axes; the taps
- * are those of an orthogonal wavelet, so that gives the image back, up to their rounding to f32. */
+/* With every mask off: labels are zero and the image has only passed the low-pass, up and down along both axes; the
+ * taps are those of an orthogonal wavelet, so that gives the image back, up to their rounding to f32. */
 START_TEST(identity_is_the_low_pass) {
     enum { R = 24, C = 2, COUNT = C * R * R };
     double *images = random_images(COUNT), out[COUNT], want[COUNT], labels[9], between[COUNT];
-    fdm_augment_draws draws = {.scale_u = {0.9f}, .rotation_u = {0.9f}, .yflip = {1}, .yflip_u = {0.9f}, .scale = {2},
-                               .rotation = {0.3f}, .aniso = {1}, .aniso_u = {0.9f}, .direction = {0.4f}, .direction_u = {0.9f},
-                               .shift = {1, 2}, .shift_u = {0.9f}};
+    fdm_augment_draws draws = {.yflip = {1},       .yflip_u = {0.9f},   .scale = {2},        .scale_u = {0.9f},
+                               .rotation = {0.3f}, .rotation_u = {0.9f}, .aniso = {1},       .aniso_u = {0.9f},
+                               .direction = {0.4f}, .direction_u = {0.9f}, .shift = {1, 2},  .shift_u = {0.9f}};
     run(out, labels, images, &draws, 1, C, R, 0.12, FDM_AUGMENT_PAD_BATCH, 1);
     for (int i = 0; i < 9; i++) ck_assert_double_eq(labels[i], 0);
     for (int c = 0; c < C; c++) {
@@ -277,8 +280,11 @@ START_TEST(extremes) {
         double *image = random_images(count), *out = calloc(count, sizeof *out);
         ck_assert_ptr_nonnull(out);
         for (int i = 0; i < 125; i++) {
-            const fdm_augment_draws draws = {.scale = {normals[i % 5]}, .aniso = {normals[i / 5 % 5]},
-                                             .shift = {normals[i / 25], normals[i % 5]}, .rotation = {0.77f}, .direction = {0.1f}};
+            const fdm_augment_draws draws = {.scale = {normals[i % 5]},
+                                             .aniso = {normals[i / 5 % 5]},
+                                             .shift = {normals[i / 25], normals[i % 5]},
+                                             .rotation = {0.77f},
+                                             .direction = {0.1f}};
             run(out, NULL, image, &draws, 1, 1, R, 1, FDM_AUGMENT_PAD_BATCH, 1);
             for (size_t k = 0; k < count; k++) ck_assert(isfinite(out[k]));
         }
@@ -289,7 +295,7 @@ END_TEST
 
 /* One image's draws follow the generator's calls in the published order, which is the order of the fields. */
 START_TEST(order_of_draws) {
-    static const char kinds[] = "iuiunuuunuuunnu"; /* integer, uniform, normal; the two normals of the shift are one call */
+    static const char kinds[] = "iuiunuuunuuunnu"; /* integer, uniform, normal; the shift's two normals are one call */
     fdm_augment_draws draws;
     fdm_rng rng, again;
     float values[15];
@@ -356,12 +362,15 @@ START_TEST(hostile_draws) {
         }
     }
     printf("  %d hostile files refused\n", refused);
-    check_refused(fdm_augment_draws_from_tensors(r.draws, 3, &r.set, "draw", "run", &err), FDM_BAD_INPUT, &err, "draw00");
-    check_refused(fdm_augment_draws_from_tensors(r.draws, 0, &r.set, "draw", "run", &err), FDM_BAD_USAGE, &err, "0 images");
+    check_refused(fdm_augment_draws_from_tensors(r.draws, 3, &r.set, "draw", "run", &err), FDM_BAD_INPUT, &err,
+                  "draw00");
+    check_refused(fdm_augment_draws_from_tensors(r.draws, 0, &r.set, "draw", "run", &err), FDM_BAD_USAGE, &err,
+                  "0 images");
     char longer[400];
     memset(longer, 'x', sizeof longer);
     longer[399] = 0;
-    check_refused(fdm_augment_draws_from_tensors(r.draws, 4, &r.set, longer, "run", &err), FDM_BAD_USAGE, &err, "too long");
+    check_refused(fdm_augment_draws_from_tensors(r.draws, 4, &r.set, longer, "run", &err), FDM_BAD_USAGE, &err,
+                  "too long");
     unload(&r);
 }
 END_TEST
@@ -374,12 +383,14 @@ static bool augment_once(void *arg) {
 }
 
 START_TEST(out_of_memory) {
-    fdm_augment_draws draws[2] = {0};
+    enum { N = 64 };
+    fdm_augment_draws draws[N] = {0};
     fdm_error err;
     double nothing;
     ck_assert_int_ge(oom_sweep("augmentation", augment_once, NULL), 0);
-    check_refused(fdm_augment_batch(&nothing, NULL, &nothing, draws, 2, 1 << 30, 4096, 0.12, FDM_AUGMENT_PAD_BATCH, 1 << 30, &err),
-                  FDM_NO_RESOURCE, &err, "augmentation");
+    check_refused(fdm_augment_batch(&nothing, NULL, &nothing, draws, N, INT32_MAX, 4096, 0.12, FDM_AUGMENT_PAD_BATCH, N,
+                                    &err),
+                  FDM_NO_RESOURCE, &err, "augmentation"); /* more bytes than can be counted */
 }
 END_TEST
 

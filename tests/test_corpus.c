@@ -11,6 +11,9 @@
 #define LLVMFuzzerTestOneInput fuzz_config
 #include "fuzz_config.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_dataset
+#include "fuzz_dataset.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_npz
 #include "fuzz_npz.c"
 #undef LLVMFuzzerTestOneInput
@@ -78,6 +81,10 @@ START_TEST(config) {
     run_corpus("config", fuzz_config);
 }
 END_TEST
+START_TEST(dataset) {
+    run_corpus("dataset", fuzz_dataset);
+}
+END_TEST
 START_TEST(npz) {
     run_corpus("npz", fuzz_npz);
 }
@@ -96,6 +103,7 @@ int main(void) {
     TCase *tc = tcase_create("corpus");
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, config);
+    tcase_add_test(tc, dataset);
     tcase_add_test(tc, npz);
     tcase_add_test(tc, png);
     tcase_add_test(tc, safetensors);

@@ -1,4 +1,5 @@
-/* test_data_order.c - index streams of the published sampler, subsets, saving and restoring, the order of a recorded run. */
+/* test_data_order.c - index streams of the published sampler, subsets, saving and restoring, the order of recorded
+ * runs. */
 #include <check.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,6 +43,17 @@ START_TEST(published_streams) {
 }
 END_TEST
 
+/* Half the list, and halves to even, as numpy rounds. */
+START_TEST(windows) {
+    static const int64_t half[] = {0, 1, 2, 2, 2, 3, 4, 4, 4, 5, 6, 6, 6};
+    for (int64_t count = 1; count <= 13; count++) {
+        fdm_data_order order = order_of(count, 1, 0, 1);
+        ck_assert_int_eq(order.window, half[count - 1]);
+        fdm_data_order_free(&order);
+    }
+}
+END_TEST
+
 START_TEST(published_subsets) {
     fdm_tensors set;
     fdm_error err;
@@ -51,7 +63,8 @@ START_TEST(published_subsets) {
         const fdm_tensor *t = &set.items[i];
         int64_t count, max_size, got[1001];
         uint32_t seed;
-        if (sscanf(t->name, "max_size.n%" SCNd64 ".max%" SCNd64 ".seed%" SCNu32, &count, &max_size, &seed) != 3) continue;
+        if (sscanf(t->name, "max_size.n%" SCNd64 ".max%" SCNd64 ".seed%" SCNu32, &count, &max_size, &seed) != 3)
+            continue;
         ck_assert_int_le(count, 1001);
         ck_assert_int_eq(fdm_tensor_numel(t), max_size);
         ck_assert_int_eq(fdm_data_order_subset(got, max_size, count, seed, &err), FDM_OK);
@@ -187,6 +200,7 @@ int main(void) {
     Suite *suite = suite_create("data_order");
     TCase *tc = tcase_create("data_order");
     tcase_add_test(tc, published_streams);
+    tcase_add_test(tc, windows);
     tcase_add_test(tc, published_subsets);
     tcase_add_test(tc, order_of_recorded_runs);
     tcase_add_test(tc, resumes_mid_stream);

@@ -62,7 +62,8 @@ START_TEST(sigmas_and_weights) {
         for (int k = 0; k < 2; k++) {
             const fdm_loss loss = loss_of(cases[c].kinds[k]);
             ck_assert_int_eq(fdm_loss_wants_normal(&loss), c == 2);
-            check_sigmas(&loss, random, golden_get(&set, name, "sigma"), golden_get(&set, name, "weight"), INFINITY, worst);
+            check_sigmas(&loss, random, golden_get(&set, name, "sigma"), golden_get(&set, name, "weight"), INFINITY,
+                         worst);
         }
         printf("  %s: sigma within %.2g, weight within %.2g (relative)\n", cases[c].name, worst[0], worst[1]);
     }
@@ -98,7 +99,8 @@ START_TEST(recorded_calls) {
         for (int step = 1; step <= 5; step++) {
             char prefix[16];
             snprintf(prefix, sizeof prefix, "s%d.r1.", step);
-            check_sigmas(&loss, golden_get(&set, prefix, "rnd"), golden_get(&set, prefix, "sigma"), NULL, INFINITY, worst);
+            check_sigmas(&loss, golden_get(&set, prefix, "rnd"), golden_get(&set, prefix, "sigma"), NULL, INFINITY,
+                         worst);
         }
         fdm_tensors_free(&set);
     }
@@ -133,7 +135,8 @@ START_TEST(warmup_call_by_call) {
         for (int k = 0; k < 3; k++) ck_assert(isinf(fdm_warmup_next(&warmup)));
         ck_assert_double_eq_tol(warmup.value / last, 1, 1e-12); /* and it stands still */
     }
-    printf("  warm-up: %zu lengths, clamped calls exact, limits within %.2g\n", sizeof lengths / sizeof *lengths, worst);
+    printf("  warm-up: %zu lengths, clamped calls exact, limits within %.2g\n", sizeof lengths / sizeof *lengths,
+           worst);
     fdm_tensors_free(&set);
 }
 END_TEST

@@ -16,10 +16,10 @@ static fdm_loss loss_of(fdm_precond_kind kind) {
     return loss;
 }
 
-/* Vigna's splitmix64: first outputs from state 0 (e220a8397b1dcdaf, 6e789e6aa1b965f4, 06c45d188009454f, f88bb8a8724c81ec).
- * The state of seed s is the first output from state s, so seed -g, whose first output is mix(0) = 0, starts from 0. */
+/* splitmix64's published outputs from state 0.  The state of seed s is the first output from state s, so seed -g, whose first output is mix(0) = 0, starts from 0. */
 START_TEST(seeds_are_splitmix64) {
-    static const uint64_t known[] = {0xe220a8397b1dcdafu, 0x6e789e6aa1b965f4u, 0x06c45d188009454fu, 0xf88bb8a8724c81ecu};
+    static const uint64_t known[] = {0xe220a8397b1dcdafu, 0x6e789e6aa1b965f4u, 0x06c45d188009454fu,
+                                     0xf88bb8a8724c81ecu};
     const uint64_t zero_state = -(uint64_t)0x9e3779b97f4a7c15u;
     for (uint64_t i = 0; i < 4; i++) ck_assert_uint_eq(fdm_train_stream_seed(zero_state, i), known[i]);
 }

@@ -40,6 +40,9 @@ FDM_API const char *fdm_gradient_backend_name(const fdm_gradient *gradient);
 FDM_API fdm_dtype fdm_gradient_dtype(const fdm_gradient *gradient);
 /* Bytes of activations and scratch that the latest batch needed. */
 FDM_API size_t fdm_gradient_activation_bytes(const fdm_gradient *gradient);
+/* Bytes of activations that a batch of n will need; the same for every instruction set and number of threads.
+ * Errors: FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_gradient_plan_bytes(const fdm_gradient *gradient, int n, size_t *bytes, fdm_error *err);
 
 /* Parameters lie one behind the other in a flat array, in the order of the published module. */
 typedef struct fdm_parameter_info {
@@ -76,6 +79,7 @@ typedef struct fdm_gradient_args {
     const uint64_t *dropout_keys; /* (N): the mask of a sample is a function of its key; NULL where dropout is 0 */
     double *D;                    /* (N, C, R, R): receives the denoised images, or NULL */
     double *loss;                 /* (N): receives w ||D - y||^2 of each sample (not scaled), or NULL */
+    double *loss_square;          /* (N): receives the sum of squares of that sample's w (D - y)^2, or NULL */
     fdm_stop_fn stop;             /* or NULL */
     void *stop_user;
 } fdm_gradient_args;

@@ -55,13 +55,13 @@ FDM_API double fdm_loss_sigma(const fdm_loss *loss, double random, fdm_dtype pre
 FDM_API double fdm_loss_weight(const fdm_loss *loss, double sigma, fdm_dtype precision);
 
 /* Weight warm-up over W = warmup_ite loss calls: c starts at 5; a call with c < 500 is limited to c and multiplies c
- * by exp((ln 500 - ln 5) / W) = 100^(1/W).  Rounding decides which call is the last (W = 200 limits 201).  Both fields are the whole state: save
- * them to resume where a run stopped (the published program starts over at 5 instead). */
+ * by exp((ln 500 - ln 5) / W) = 100^(1/W).  Rounding decides which call is the last (W = 200 limits 201).  Both fields
+ * are the whole state: save them to resume where a run stopped (the published program starts over at 5 instead). */
 typedef struct fdm_warmup {
     double value, factor;
 } fdm_warmup;
 
-/* W > 0, whole or not.  Errors: FDM_BAD_USAGE if it is not positive and finite, or so small that 100^(1/W) overflows. */
+/* W > 0, whole or not.  Errors: FDM_BAD_USAGE if it is not positive and finite, or 100^(1/W) overflows. */
 FDM_API fdm_status fdm_warmup_init(fdm_warmup *warmup, double warmup_ite, fdm_error *err);
 /* For frameworks without warm-up: no call is limited. */
 FDM_API void fdm_warmup_none(fdm_warmup *warmup);

@@ -332,7 +332,6 @@ static void backward_keys(const struct backward_call *b, float *sum, const float
             .x_row = key,
             .x_step = b->stride,
             .d = d + vector * block + (ptrdiff_t)strip * LANES,
-            .d_step = LANES,
             .d_vector = block,
             .sum = sum + (ptrdiff_t)first * b->channels + vector * LANES,
             .sum_row = b->channels,

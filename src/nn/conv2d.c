@@ -52,18 +52,21 @@ struct weight_view {
     bool flipped;
 };
 
-/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart. */
+/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart.  Written
+ * line by line; what is read, 16 x 16 x taps floats, stays in the first-level cache. */
 static void pack_vector(float *restrict dst, ptrdiff_t stride, const struct weight_view *w, int first_out,
                         int first_in) {
     const int inputs = fdm_min_int(LANES, w->inputs - first_in), outputs = fdm_min_int(LANES, w->outputs - first_out);
-    const int taps = w->taps;
-    for (int l = 0; l < LANES; l++) {
-        for (int i = 0; i < LANES; i++) {
-            float *d = dst + i * stride + l;
-            const bool real = l < outputs && i < inputs;
-            const float *src = w->data + (real ? (first_out + l) * w->output + (first_in + i) * w->input : 0);
-            for (int t = 0; t < taps; t++) {
-                d[t * LANES * stride] = real ? src[w->flipped ? taps - 1 - t : t] : 0;
+    const float *block = w->data + first_out * w->output + first_in * w->input;
+    const ptrdiff_t output = w->output;
+    for (int t = 0; t < w->taps; t++) {
+        const float *src = block + (w->flipped ? w->taps - 1 - t : t);
+        for (int i = 0; i < LANES; i++, dst += stride) {
+            const ptrdiff_t at = i * w->input;
+            if (i < inputs && outputs == LANES) {
+                for (int l = 0; l < LANES; l++) dst[l] = src[at + l * output];
+            } else {
+                for (int l = 0; l < LANES; l++) dst[l] = i < inputs && l < outputs ? src[at + l * output] : 0;
             }
         }
     }
@@ -284,7 +287,6 @@ static void sample_gradient(const struct weights_call *call, float *sum, const p
             .x_step = LANES,
             .d = (const float *)d_out->data + fdm_f32_pixel(d_out, n, y, 0) + first * fdm_f32_plane(d_out),
             .d_line = fdm_f32_row(d_out),
-            .d_step = LANES,
             .d_vector = fdm_f32_plane(d_out),
             .sum = sum,
             .sum_row = (ptrdiff_t)vectors * LANES,

@@ -90,8 +90,8 @@ static fdm_status load_draw(fdm_augment_draws *draws, int n, int i, const fdm_te
     for (int64_t k = 0; k < fdm_tensor_numel(t); k++) {
         const double value = fdm_tensor_get(t, k);
         if (!plausible(value, d->kind))
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s: element %" PRId64 " is %g, which no %s draws", where, name,
-                            k, value, d->kind);
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s: element %" PRId64 " is %g, which no %s draws", where,
+                            name, k, value, d->kind);
         field_of(&draws[k % n], d)[k / n] = (float)value;
     }
     return FDM_OK;
@@ -255,8 +255,8 @@ fdm_status fdm_augment_batch(double *out, double *labels, const double *images, 
 #pragma omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1)
         for (int i = 0; i < n; i++) {
             if (labels) fdm_augment_labels(labels + (size_t)i * FDM_AUGMENT_LABELS, &draws[i], p);
-            fdm_augment_warp(out + (size_t)i * size, NULL, images + (size_t)i * size, &plan.maps[i], channels, resolution,
-                             plan.margins[i], plan.slab + (size_t)fdm_thread_index() * plan.scratch);
+            fdm_augment_warp(out + (size_t)i * size, NULL, images + (size_t)i * size, &plan.maps[i], channels,
+                             resolution, plan.margins[i], plan.slab + (size_t)fdm_thread_index() * plan.scratch);
         }
     }
     fdm_free_aligned(plan.slab);

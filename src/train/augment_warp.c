@@ -179,7 +179,7 @@ static void sample(const struct warp *w) {
     }
 }
 
-/* out = samples through the low-pass, every second kept, along y then x (the published order is x then y: the same sum). */
+/* out = samples through the low-pass, every second kept, along y then x (published: x then y, the same sum). */
 static void downsample(double *out, const struct warp *w) {
     const int C = w->channels, count = w->grid * C;
     const size_t plane = (size_t)w->R * (size_t)w->R;

@@ -185,8 +185,8 @@ static int ascending(const void *a, const void *b) {
 
 fdm_status fdm_data_order_subset(int64_t *indices, int64_t max_size, int64_t count, uint32_t seed, fdm_error *err) {
     if (count < 1 || max_size < 1)
-        return fdm_fail(err, FDM_BAD_USAGE, "at most %" PRId64 " of %" PRId64 " images: both must be positive", max_size,
-                        count);
+        return fdm_fail(err, FDM_BAD_USAGE, "at most %" PRId64 " of %" PRId64 " images: both must be positive",
+                        max_size, count);
     if (max_size >= count) {
         for (int64_t i = 0; i < count; i++) indices[i] = i;
         return FDM_OK;

@@ -72,6 +72,16 @@ void fdm_gradient_values_changed(fdm_gradient *g) {
     fdm_weights_repack(g->net.slab, &g->net.graph, &g->list, g->values, g->net.backend, &g->net.exec);
 }
 
+fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, size_t *bytes, fdm_error *err) {
+    const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = g->recompute};
+    struct fdm_plan plan;
+    const fdm_status status = fdm_plan_make(&plan, &g->net.graph, g->net.backend, &options, err);
+    if (status != FDM_OK) return status;
+    *bytes = plan.arena_bytes;
+    fdm_plan_free(&plan);
+    return FDM_OK;
+}
+
 /* --- as a model file --- */
 
 static fdm_status add_borrowed(fdm_tensors *set, const char *module, const char *part, int ndim, const int64_t *shape,
@@ -135,24 +145,28 @@ static void make_input(const struct objective *o, size_t i) {
 
 /* From D and y: the loss of one sample, summed in f64 in the order of the elements, and
  *   dL/dF = c_out * (scale * w) * 2 (D - y). */
-static double differentiate_loss(const struct objective *o, size_t i) {
+static void differentiate_loss(const struct objective *o, size_t i) {
     const fdm_gradient_args *a = o->args;
     const double *y = a->y + i * o->pixels, *D = o->F + i * o->pixels;
     const float w32 = (float)a->weight[i], scale32 = (float)a->scale, c_out32 = (float)o->coeffs[i].c_out;
-    double *d_F = o->scaled + i * o->pixels, loss = 0;
+    double *d_F = o->scaled + i * o->pixels, loss = 0, squares = 0;
     for (size_t k = 0; k < o->pixels; k++) {
         if (o->f32) {
             const float difference = (float)D[k] - (float)y[k], square = difference * difference;
             const float element = w32 * square, d_D = (scale32 * w32) * (2 * difference);
             loss += (double)element;
+            squares += (double)element * (double)element;
             d_F[k] = (double)(c_out32 * d_D);
         } else {
             const double difference = D[k] - y[k];
-            loss += a->weight[i] * difference * difference;
+            const double element = a->weight[i] * difference * difference;
+            loss += element;
+            squares += element * element;
             d_F[k] = o->coeffs[i].c_out * (a->scale * a->weight[i] * 2 * difference);
         }
     }
-    return loss;
+    if (a->loss) a->loss[i] = loss;
+    if (a->loss_square) a->loss_square[i] = squares;
 }
 
 static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void *gradient, fdm_error *err) {
@@ -177,8 +191,7 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
     for (size_t i = 0; i < n; i++) {
         double *F = o->F + i * o->pixels;
         fdm_combine_output(F, o->noisy + i * o->pixels, F, &o->coeffs[i], o->pixels, o->f32);
-        const double loss = differentiate_loss(o, i);
-        if (a->loss) a->loss[i] = loss;
+        differentiate_loss(o, i);
         if (a->D) memcpy(a->D + i * o->pixels, F, o->pixels * sizeof *F);
     }
     return fdm_run_backward(&run, &g->list, o->scaled, g->values, gradient, err);
