@@ -12,6 +12,8 @@ FUZZ_DIR     := $(BUILD)/fuzz
 FUZZ_SRC     := $(sort $(wildcard src/base/*.c src/io/*.c))
 FUZZ_EXTRA_config := src/nn/config.c
 FUZZ_LIBS_config   = $(BUILD)/libfdm.a -lgomp $(BLIS_LIBS)
+FUZZ_EXTRA_settings := src/train/settings.c
+FUZZ_LIBS_settings  = $(BUILD)/libfdm.a -lgomp $(BLIS_LIBS)
 
 # The mode macro leaves out checksums, which no fuzzer can guess.
 FUZZ_CFLAGS := -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DFDM_FUZZ_OWN_STB \
