@@ -599,6 +599,38 @@ START_TEST(jpegs) {
 }
 END_TEST
 
+/* Tables that stb would take as they are: written beyond their ends, or used without having been given. */
+START_TEST(jpeg_tables) {
+    size_t n, at = 0;
+    fdm_error err;
+    fdm_image image;
+    unsigned char *bytes = read_bytes("tests/corpus/dataset/gray.jpg", &n);
+    while (bytes[at] != 0xff || bytes[at + 1] != 0xc4) at++; /* the first Huffman table */
+    unsigned char *counts = bytes + at + 5, *quantiser = bytes;
+    while (quantiser[0] != 0xff || quantiser[1] != 0xdb) quantiser++;
+    counts[0] += 3;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "more Huffman codes of 1 bits");
+    counts[0] -= 3;
+    unsigned char kept[16];
+    memcpy(kept, counts, sizeof kept);
+    memset(counts, 0, sizeof kept);
+    counts[8] = counts[9] = 150;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "Huffman table of 300 codes");
+    memcpy(counts, kept, sizeof kept);
+    counts[-1] = 0x21;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "damaged Huffman table");
+    counts[-1] = 0x01;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "Huffman tables are missing");
+    counts[-1] = 0x00;
+    quantiser[4] = 1;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "quantisation table is missing");
+    quantiser[4] = 0;
+    ck_assert_int_eq(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_OK);
+    fdm_image_free(&image);
+    free(bytes);
+}
+END_TEST
+
 /* ---- Originals --------------------------------------------------------------------------------------------- */
 
 #define P(pickle) (pickle), sizeof(pickle) - 1
@@ -868,6 +900,7 @@ int main(void) {
     tcase_add_test(tc, bad_images);
     tcase_add_test(tc, bad_archives);
     tcase_add_test(tc, jpegs);
+    tcase_add_test(tc, jpeg_tables);
     tcase_add_test(tc, cifar_and_mnist);
     tcase_add_test(tc, resizing);
     tcase_add_test(tc, reading_ahead);
