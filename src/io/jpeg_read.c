@@ -1,9 +1,9 @@
 /* jpeg_read.c - JPEG files through stb, behind checks of our own.
  *
- * stb takes a truncated file for a whole one, decodes as many scans as there are, and leaves the pixels of components
- * and restart intervals that are missing uninitialised.  So the markers (ITU T.81, annex B) are walked first: every
- * segment inside the file, one supported frame, tables that are sound and there when a scan needs them, every
- * component in a first scan, the right number of restart markers, and an end.
+ * stb takes a truncated file for a whole one, decodes as many scans as there are, and leaves the pixels of
+ * components and restart intervals that are missing uninitialised.  So the markers (ITU T.81, annex B) are walked
+ * first: every segment inside the file, one supported frame, tables that are sound and there when a scan needs
+ * them, every component in a first scan, the right number of restart markers, and an end.
  */
 #include <limits.h>
 #include <stdarg.h>
@@ -15,15 +15,26 @@
 #include "io/image_file.h"
 
 enum {
-    SOF0 = 0xc0, SOF1 = 0xc1, SOF2 = 0xc2, DHT = 0xc4, JPG = 0xc8, DAC = 0xcc, RST0 = 0xd0, SOI = 0xd8, EOI = 0xd9,
-    SOS = 0xda, DQT = 0xdb, DNL = 0xdc, DRI = 0xdd,
+    SOF0 = 0xc0,
+    SOF1 = 0xc1,
+    SOF2 = 0xc2,
+    DHT = 0xc4,
+    JPG = 0xc8,
+    DAC = 0xcc,
+    RST0 = 0xd0,
+    SOI = 0xd8,
+    EOI = 0xd9,
+    SOS = 0xda,
+    DQT = 0xdb,
+    DNL = 0xdc,
+    DRI = 0xdd,
     MAX_SCANS = 100,      /* ten are usual; each may cost as much as a whole image */
     FREE_BYTES = 1 << 20, /* that a file may always decode to, ... */
     MAX_RATIO = 2048      /* ... and beyond them this many times its size */
 };
 
 struct component {
-    int id, h, v; /* sampling factors */
+    int id, h, v;  /* sampling factors */
     int quantiser; /* number of its table */
     bool started;  /* a scan has given its first DC values */
 };
@@ -69,7 +80,8 @@ static fdm_status read_frame(struct jpeg *j, const unsigned char *p, size_t n, s
         return bad(j, at, "%d x %d pixels are too many for a file of %zu bytes", j->width, j->height, j->size);
     j->h_max = j->v_max = 1;
     for (int i = 0; i < j->components; i++) {
-        const struct component c = {.id = p[6 + 3 * i], .h = p[7 + 3 * i] >> 4, .v = p[7 + 3 * i] & 15, .quantiser = p[8 + 3 * i]};
+        const struct component c = {
+            .id = p[6 + 3 * i], .h = p[7 + 3 * i] >> 4, .v = p[7 + 3 * i] & 15, .quantiser = p[8 + 3 * i]};
         if (c.quantiser > 3) return bad(j, at, "quantisation table %d", c.quantiser);
         if (c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4) return bad(j, at, "sampling factors %d x %d", c.h, c.v);
         for (int k = 0; k < i; k++)
@@ -92,8 +104,8 @@ static fdm_status read_quantisers(struct jpeg *j, const unsigned char *p, size_t
     return FDM_OK;
 }
 
-/* Huffman codes: how many of each length from 1 to 16, then their symbols.  stb writes beyond its tables if there are
- * too many, and stops the process if 256 of them are short; real files have at most 176. */
+/* Huffman codes: how many of each length from 1 to 16, then their symbols.  stb writes beyond its tables if there
+ * are too many, and stops the process if 256 of them are short; real files have at most 176. */
 static fdm_status read_codes(struct jpeg *j, const unsigned char *p, size_t n, size_t at) {
     while (n > 0) {
         size_t count = 0, free_codes = 1; /* of the length at hand */
@@ -139,7 +151,8 @@ static fdm_status skip_scan_data(struct jpeg *j, size_t units, size_t at) {
 static fdm_status read_scan(struct jpeg *j, const unsigned char *p, size_t n, size_t at) {
     const struct component *only = NULL;
     if (!j->width) return bad(j, at, "a scan before the frame header");
-    if (n < 1 || p[0] < 1 || p[0] > j->components || n != 4 + 2 * (size_t)p[0]) return bad(j, at, "scan header of %zu bytes", n);
+    if (n < 1 || p[0] < 1 || p[0] > j->components || n != 4 + 2 * (size_t)p[0])
+        return bad(j, at, "scan header of %zu bytes", n);
     if (++j->scans > MAX_SCANS) return bad(j, at, "more than %d scans", MAX_SCANS);
     int first = p[1 + 2 * p[0]], refine = p[3 + 2 * p[0]] >> 4;
     for (int i = 0; i < p[0]; i++) {
@@ -152,7 +165,8 @@ static fdm_status read_scan(struct jpeg *j, const unsigned char *p, size_t n, si
         bool needs_dc = !j->progressive || (first == 0 && refine == 0), needs_ac = !j->progressive || first > 0;
         if (dc > 3 || ac > 3 || (needs_dc && !j->codes[0][dc]) || (needs_ac && !j->codes[1][ac]))
             return bad(j, at, "a scan whose Huffman tables are missing");
-        if (!j->quantisers[j->component[c].quantiser]) return bad(j, at, "a scan whose quantisation table is missing");
+        if (!j->quantisers[j->component[c].quantiser])
+            return bad(j, at, "a scan whose quantisation table is missing");
         j->component[c].started = true;
         only = p[0] == 1 ? &j->component[c] : NULL;
     }
@@ -185,7 +199,8 @@ static fdm_status walk(struct jpeg *j, bool whole) {
         if (j->size - j->at < 2) return bad(j, j->size, "truncated");
         const size_t at = j->at;
         int marker = j->bytes[at + 1];
-        if (j->bytes[at] != 0xff || marker < SOF0 || (marker >= RST0 && marker <= SOI)) return bad(j, at, "no marker here");
+        if (j->bytes[at] != 0xff || marker < SOF0 || (marker >= RST0 && marker <= SOI))
+            return bad(j, at, "no marker here");
         j->at += 2;
         if ((j->ended = marker == EOI)) break;
         if (j->size - j->at < 2) return bad(j, j->size, "truncated");
