@@ -9,8 +9,10 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(LIBS)
 .SECONDARY: $(BENCH_BIN:%=%.o)
 
-.PHONY: bench bench-network
+.PHONY: bench bench-network bench-train
 bench: $(BENCH_BIN)
 # BENCH_PYTHON: an interpreter that has torch (Debian: apt install python3-torch); BENCH_ARGS: more options
 bench-network: $(BUILD)/bench/bench_network
 	$(BENCH_PYTHON) bench/bench_network.py --fdm $< --torch $(BENCH_PYTHON) $(BENCH_ARGS)
+bench-train: $(BUILD)/bench/bench_train
+	$(BENCH_PYTHON) bench/bench_train.py --fdm $< --torch $(BENCH_PYTHON) $(BENCH_ARGS)

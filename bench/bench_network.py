@@ -260,6 +260,17 @@ def check(args):
     return 0 if fdm <= torch_ else 1
 
 
+def default_model(python):
+    """The CIFAR-10 network with random weights, made once."""
+    folder = os.path.join(tempfile.gettempdir(), f"fdm-bench-{os.getuid()}")
+    os.makedirs(folder, exist_ok=True)
+    model = os.path.join(folder, "cifar10_ddpmpp_random.safetensors")
+    if not os.path.exists(model):
+        maker = [python, os.path.abspath(__file__), "--child", "make", model]
+        subprocess.run(maker, check=True)
+    return model
+
+
 def main():
     if len(sys.argv) > 1 and sys.argv[1] == "--child":
         sys.path.insert(0, HERE)
@@ -282,11 +293,7 @@ def main():
     args = parser.parse_args()
     args.torch = args.torch or ["/usr/bin/python3"]
     if not args.model:
-        folder = os.path.join(tempfile.gettempdir(), f"fdm-bench-{os.getuid()}")
-        os.makedirs(folder, exist_ok=True)
-        args.model = os.path.join(folder, "cifar10_ddpmpp_random.safetensors")
-        if not os.path.exists(args.model):
-            subprocess.run(python_child(args.torch[0], "make", args.model), check=True)
+        args.model = default_model(args.torch[0])
     return check(args) if args.check else bench(args)
 
 

@@ -17,20 +17,30 @@
 #ifndef FDM_H
 #define FDM_H
 
+#include "fdm/augment.h"
 #include "fdm/compare.h"
 #include "fdm/config.h"
+#include "fdm/data_order.h"
 #include "fdm/dataset.h"
 #include "fdm/denoiser.h"
+#include "fdm/gradient.h"
+#include "fdm/init.h"
+#include "fdm/loss.h"
 #include "fdm/npz.h"
 #include "fdm/png.h"
 #include "fdm/precond.h"
 #include "fdm/process.h"
 #include "fdm/random.h"
+#include "fdm/replay.h"
 #include "fdm/safetensors.h"
 #include "fdm/sample.h"
 #include "fdm/status.h"
 #include "fdm/tensor.h"
 #include "fdm/tensorfile.h"
+#include "fdm/train.h"
+#include "fdm/train_schedule.h"
+#include "fdm/train_stream.h"
+#include "fdm/trainer.h"
 #include "fdm/version.h"
 
 #endif

@@ -23,7 +23,8 @@ enum {
     FDM_CONV_CHAIN_SEGMENTS = 8 /* segments of a chain where there are no taps (128 terms) */
 };
 
-/* What follows the last chain:  raw = sum + bias;  out = (raw + residual) * scale, each rounded by itself. */
+/* What follows the last chain:  raw = sum + bias;  out = (raw + residual) * scale, each rounded by itself.
+ * out takes the place of the sum, or is added to a target (one more rounding). */
 struct fdm_conv_finish {
     const float *bias;               /* [vectors*16] or NULL */
     const float *residual;           /* or NULL; addressed like sum below */
@@ -32,6 +33,9 @@ struct fdm_conv_finish {
     float *raw; /* or NULL; addressed like sum */
     const ptrdiff_t *raw_pixel;
     ptrdiff_t raw_vector;
+    float *target; /* or NULL; addressed like sum.  target = target + out, and the sum is left as it was */
+    const ptrdiff_t *target_pixel;
+    ptrdiff_t target_vector;
     float scale;
     int lanes; /* valid lanes of the last vector, 1..16: pad channels become zero even if the input holds NaN */
 };
@@ -51,11 +55,31 @@ struct fdm_conv_chain {
     const struct fdm_conv_finish *finish; /* NULL but for the last chain */
 };
 
+/* One chain of a weight gradient, the product whose sums run over pixels:
+ *     sum[row][v*16 + o]  +=  sum over lines, over the pixels p of a line:  d[p][v*16 + o] * x[row + p]
+ * One chain of fused multiply-adds per element, from zero, over all the pixels of the call in that order; then one
+ * addition to the running sum.  A row is an input channel at one tap, or a key of attention; d holds 16 outputs a
+ * vector.  Which pixels make up a call is the caller's, and fixed: about 128 (FDM_CONV_CHAIN_PIXELS).
+ * Offsets count floats; the vectors of d and sum are 64-byte aligned. */
+struct fdm_conv_pixel_chain {
+    const float *x;
+    const ptrdiff_t *x_row;   /* [rows] where each row's first pixel lies */
+    ptrdiff_t x_line, x_step; /* to the next line, to the next pixel */
+    const float *d;
+    ptrdiff_t d_line, d_vector; /* pixels are adjacent: 16 floats apart */
+    float *sum;                 /* vector v of row r at sum + r*sum_row + 16*v */
+    ptrdiff_t sum_row;
+    int rows, vectors, lines, width; /* vectors <= max_vectors; width: pixels in a line */
+    bool first;                      /* the sum starts here: what `sum` held is not read */
+};
+enum { FDM_CONV_CHAIN_PIXELS = 128 };
+
 struct fdm_conv_kernels {
     const char *name;
-    int tile;        /* pixels in a register tile: strips should be multiples of it */
+    int tile;        /* pixels (pixel_chain: rows) in a register tile: strips should be multiples of it */
     int max_vectors; /* vectors in a group of outputs; weights are packed for it */
     void (*chain)(const struct fdm_conv_chain *c);
+    void (*pixel_chain)(const struct fdm_conv_pixel_chain *c);
 };
 
 extern const struct fdm_conv_kernels fdm_conv_kernels_portable, fdm_conv_kernels_avx2, fdm_conv_kernels_avx512;

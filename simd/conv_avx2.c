@@ -11,6 +11,7 @@
 static void chain(const struct fdm_conv_chain *c) {
     conv_strip(c, 1);
 }
+static void pixel_chain(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 1); }
 
-const struct fdm_conv_kernels fdm_conv_kernels_avx2 = {"avx2", FDM_CONV_TILE, FDM_CONV_VECTORS, chain};
+const struct fdm_conv_kernels fdm_conv_kernels_avx2 = {"avx2", FDM_CONV_TILE, FDM_CONV_VECTORS, chain, pixel_chain};
 #endif

@@ -23,5 +23,15 @@ static void chain(const struct fdm_conv_chain *c) {
     strips[c->vectors - 1](c);
 }
 
-const struct fdm_conv_kernels fdm_conv_kernels_avx512 = {"avx512", FDM_CONV_TILE, FDM_CONV_VECTORS, chain};
+static void rows_1(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 1); }
+static void rows_2(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 2); }
+static void rows_3(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 3); }
+
+static void pixel_chain(const struct fdm_conv_pixel_chain *c) {
+    static void (*const rows[])(const struct fdm_conv_pixel_chain *) = {rows_1, rows_2, rows_3};
+    rows[c->vectors - 1](c);
+}
+
+const struct fdm_conv_kernels fdm_conv_kernels_avx512 = {"avx512", FDM_CONV_TILE, FDM_CONV_VECTORS, chain,
+                                                         pixel_chain};
 #endif

@@ -46,7 +46,13 @@ static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int f
                 value =
                     v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
             }
-            v16_store(c->sum + c->sum_pixel[first + p] + v * c->sum_vector, v16_mul(value, scale));
+            value = v16_mul(value, scale);
+            float *out = c->sum + c->sum_pixel[first + p] + v * c->sum_vector;
+            if (f->target) {
+                out = f->target + f->target_pixel[first + p] + v * f->target_vector;
+                value = v16_add(v16_load(out), value);
+            }
+            v16_store(out, value);
         }
     }
 }
@@ -74,6 +80,41 @@ V16_FN void conv_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const stru
                 FDM_EACH_VECTOR(v) acc[p][v] = v16_fma(weight[v], input, acc[p][v]);
             }
         }
+    }
+}
+
+/* One pixel of FDM_CONV_TILE rows. */
+V16_FN void pixel_step(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const float *const x[FDM_CONV_TILE], ptrdiff_t at,
+                       const float *d, ptrdiff_t d_vector, const int V) {
+    v16 vector[FDM_CONV_VECTORS];
+    FDM_EACH_VECTOR(v) vector[v] = v16_load(d + v * d_vector);
+    FDM_EACH_PIXEL(r) {
+        const v16 input = v16_set1(x[r][at]);
+        FDM_EACH_VECTOR(v) acc[r][v] = v16_fma(vector[v], input, acc[r][v]);
+    }
+}
+
+/* acc = the chains of FDM_CONV_TILE rows and V vectors over all the pixels of the call.  x_step is a constant where
+ * it can be: two pixels then share their address arithmetic (with four, gcc runs out of registers). */
+V16_FN void pixel_accumulate(v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_pixel_chain *c,
+                             const ptrdiff_t *x_row, const ptrdiff_t x_step, const int V) {
+    const float *x[FDM_CONV_TILE];
+    const int width = c->width;
+    const ptrdiff_t d_vector = c->d_vector;
+    FDM_EACH_PIXEL(r) {
+        x[r] = c->x + x_row[r];
+        FDM_OPAQUE(x[r]);
+        FDM_EACH_VECTOR(v) acc[r][v] = v16_zero();
+    }
+    for (int line = 0; line < c->lines; line++) {
+        const float *d = c->d + line * c->d_line;
+        ptrdiff_t at = line * c->x_line;
+        int p = 0;
+        for (; p + 2 <= width; p += 2, at += 2 * x_step, d += 2 * CONV_L) {
+            pixel_step(acc, x, at, d, d_vector, V);
+            pixel_step(acc, x, at + x_step, d + CONV_L, d_vector, V);
+        }
+        if (p < width) pixel_step(acc, x, at, d, d_vector, V);
     }
 }
 
@@ -119,6 +160,35 @@ V16_FN void conv_strip(const struct fdm_conv_chain *c, const int V) {
             x_pixel[p] = c->x_pixel[pixel], sum_pixel[p] = c->sum_pixel[pixel];
         }
         conv_tile(c, x_pixel, sum_pixel, first, c->pixels - first, V);
+    }
+}
+
+/* Rows first .. first+count-1; a short tile repeats its last row, as in conv_tile. */
+V16_FN void pixel_tile(const struct fdm_conv_pixel_chain *c, const ptrdiff_t *x_row, int first, int count,
+                       const int V) {
+    v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS];
+    float *sum[FDM_CONV_TILE];
+    if (c->x_step == CONV_L) {
+        pixel_accumulate(acc, c, x_row, CONV_L, V);
+    } else {
+        pixel_accumulate(acc, c, x_row, c->x_step, V);
+    }
+    FDM_EACH_PIXEL(r) sum[r] = c->sum + (first + (r < count ? r : count - 1)) * c->sum_row;
+    if (!c->first) {
+        FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) acc[r][v] = v16_add(v16_load(sum[r] + v * CONV_L), acc[r][v]); }
+    }
+    FDM_EACH_PIXEL(r) { FDM_EACH_VECTOR(v) v16_store(sum[r] + v * CONV_L, acc[r][v]); }
+}
+
+V16_FN void pixel_rows(const struct fdm_conv_pixel_chain *c, const int V) {
+    int first = 0;
+    for (; first + FDM_CONV_TILE <= c->rows; first += FDM_CONV_TILE) {
+        pixel_tile(c, c->x_row + first, first, FDM_CONV_TILE, V);
+    }
+    if (first < c->rows) {
+        ptrdiff_t x_row[FDM_CONV_TILE];
+        for (int r = 0; r < FDM_CONV_TILE; r++) x_row[r] = c->x_row[first + r < c->rows ? first + r : c->rows - 1];
+        pixel_tile(c, x_row, first, c->rows - first, V);
     }
 }
 

@@ -76,6 +76,23 @@ V16_FN void conv_accumulate(v16 result[FDM_CONV_TILE][FDM_CONV_VECTORS], const s
         for (int l = 0; l < V16_LANES; l++) result[p][0].v[l] = (float)acc[p][l / 2][l % 2];
     }
 }
+
+V16_FN void pixel_accumulate(v16 result[FDM_CONV_TILE][FDM_CONV_VECTORS], const struct fdm_conv_pixel_chain *c,
+                             const ptrdiff_t *x_row, const ptrdiff_t x_step, const int V) {
+    pair acc[FDM_CONV_TILE][PAIRS] = {{{0}}};
+    (void)V; /* 1 */
+    for (int line = 0; line < c->lines; line++) {
+        const float *d = c->d + line * c->d_line, *x = c->x + line * c->x_line;
+        for (int p = 0; p < c->width; p++, d += V16_LANES, x += x_step) {
+            pair vector[PAIRS];
+            for (int j = 0; j < PAIRS; j++) vector[j] = widen(d + 2 * j);
+            for (int r = 0; r < FDM_CONV_TILE; r++) fma_16(acc[r], vector, (double)x[x_row[r]]);
+        }
+    }
+    for (int r = 0; r < FDM_CONV_TILE; r++) {
+        for (int l = 0; l < V16_LANES; l++) result[r][0].v[l] = (float)acc[r][l / 2][l % 2];
+    }
+}
 #endif
 
 #include "simd/conv_impl.h"
@@ -84,4 +101,7 @@ static void chain(const struct fdm_conv_chain *c) {
     conv_strip(c, 1);
 }
 
-const struct fdm_conv_kernels fdm_conv_kernels_portable = {"portable", FDM_CONV_TILE, FDM_CONV_VECTORS, chain};
+static void pixel_chain(const struct fdm_conv_pixel_chain *c) { pixel_rows(c, 1); }
+
+const struct fdm_conv_kernels fdm_conv_kernels_portable = {"portable", FDM_CONV_TILE, FDM_CONV_VECTORS, chain,
+                                                           pixel_chain};

@@ -8,6 +8,7 @@
 #define FDM_SIMD_KERNEL_TABLE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "simd/kernels.h"
 
@@ -27,13 +28,45 @@ struct fdm_gn_sum {
     float hi[16], lo[16];           /* out: the rounded sum, and the rounding errors of adding up rows */
 };
 
-/* out = silu?( (x + shift) * scale + bias ), the last two in one FMA; raw gets the value before SiLU unless raw.p
- * is NULL.  In and out planes are h x w. */
+/* Dropout of a plane of 16 channels (backend.h, struct fdm_dropout): an element whose word is below the threshold
+ * becomes 0, the others are multiplied by factor. */
+struct fdm_plane_dropout {
+    uint32_t key[2];
+    uint32_t channel; /* layer << 16 | the channel of lane 0, a multiple of 16 */
+    uint32_t threshold;
+    float factor;
+};
+
+/* out = silu?( (x + shift) * scale + bias ), the last two in one FMA, then dropout unless NULL; raw gets the value
+ * before SiLU unless raw.p is NULL.  In and out planes are h x w. */
 struct fdm_gn_apply {
     struct fdm_plane out, raw;
     struct fdm_const_plane x;
     const float *shift, *scale, *bias; /* [16] */
     bool silu;
+    const struct fdm_plane_dropout *dropout;
+};
+
+/* The way back through that to (x + shift), first pass: dy = d_out * silu?'(y) * dropout, y as above, with its sums
+ * over the plane, rounded sum hi and rounding errors lo as in fdm_gn_sum.  Without SiLU and dropout dy is d_out and
+ * dy.p must be NULL; else it is written, but its halo is not. */
+struct fdm_gn_backward {
+    struct fdm_const_plane x, d_out;
+    struct fdm_plane dy;
+    const float *shift, *scale, *bias; /* [16] */
+    bool silu;
+    const struct fdm_plane_dropout *dropout;
+    float sum_hi[16], sum_lo[16]; /* out: sum of dy */
+    float dot_hi[16], dot_lo[16]; /* out: sum of dy * (x + shift) */
+};
+
+/* Second pass: gradient = dy * dy_scale + ((x + shift) * x_scale + offset), two FMAs; d_in = gradient, or
+ * d_in + gradient. */
+struct fdm_gn_gradient {
+    struct fdm_plane d_in;
+    struct fdm_const_plane x, dy;
+    const float *shift, *dy_scale, *x_scale, *offset; /* [16] */
+    bool accumulate;
 };
 
 /* One output row of a depthwise resampling by 2 (backend.h, fdm_resample_args): w output pixels x,
@@ -54,14 +87,30 @@ struct fdm_resample_row {
     float scale;
 };
 
+/* One step of Adam on a stretch of parameters (src/train/optimizer.h), with its numbers rounded to f32. */
+struct fdm_adam_step {
+    float beta1, one_minus_beta1, beta2, one_minus_beta2;
+    float eps, root_correction2; /* sqrt(1 - beta2^t) */
+    float minus_rate;            /* -lr/(1 - beta1^t) */
+    float decay;                 /* of the average */
+};
+
 /* X(name, parameters)
- *   vexp ... vsilu: y[i] = f(x[i]), i < n: vmath.h
+ *   vexp ... vsilu_gradient: y[i] = f(x[i]), i < n: vmath.h
  *   vfma, vdiv, vsqrt: y = a*b + c, a/b, sqrt(a): the vector type's own operations, for tests
+ *   mul_wide: high and low words of the unsigned products a*b, n a multiple of 16: for tests too
  *   sum, max: horizontal results over x[0..n): lane j collects x[j], x[j+16], ... in order, then the fixed tree
  *   cos_sin: angles c*freqs[j] rounded to f32
  *   scale: y = x * s;  add_scale: y = (a + b) * s
+ *   scale_add: y = y + x * s, both rounded
+ *   plane_sum: sum[j] of lane j over a plane: one chain of additions per line from zero, lines added in order
+ *   silu_backward: y = d * silu'(x)
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
- *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum */
+ *   add_lanes: the same with +=
+ *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
+ *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
+ *       multiplied and added in one rounding
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
     X(vlog, (float *y, const float *x, size_t n))                                                                  \
@@ -72,18 +121,29 @@ struct fdm_resample_row {
     X(vsilu, (float *y, const float *x, size_t n))                                                                 \
     X(vfma, (float *y, const float *a, const float *b, const float *c, size_t n))                                  \
     X(vdiv, (float *y, const float *a, const float *b, size_t n))                                                  \
+    X(vsilu_gradient, (float *y, const float *x, size_t n))                                                        \
     X(vsqrt, (float *y, const float *a, size_t n))                                                                 \
+    X(mul_wide, (int32_t *high, int32_t *low, const int32_t *a, const int32_t *b, size_t n))                       \
     X(sum, (float *result, const float *x, size_t n))                                                              \
     X(max, (float *result, const float *x, size_t n))                                                              \
     X(cos_sin, (float *cos_out, float *sin_out, float c, const float *freqs, size_t n))                            \
     X(scale, (float *y, const float *x, float s, size_t n))                                                        \
     X(add_scale, (float *y, const float *a, const float *b, float s, size_t n))                                    \
+    X(scale_add, (float *y, const float *x, float s, size_t n))                                                    \
+    X(plane_sum, (float sum[16], struct fdm_const_plane x, int h, int w))                                          \
+    X(silu_backward, (float *y, const float *d, const float *x, size_t n))                                         \
     X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                               \
+    X(add_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                                \
     X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                          \
+    X(softmax_backward, (float *d, const float *p, int n_rows, int len, ptrdiff_t stride))                         \
     X(gn_sum, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                     \
     X(gn_sumsq, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                   \
     X(gn_apply, (const struct fdm_gn_apply *a, int h, int w))                                                      \
-    X(resample_row, (const struct fdm_resample_row *r))
+    X(gn_backward, (struct fdm_gn_backward * b, int h, int w))                                                     \
+    X(gn_gradient, (const struct fdm_gn_gradient *g, int h, int w))                                                \
+    X(resample_row, (const struct fdm_resample_row *r))                                                            \
+    X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
+             size_t *cleaned, size_t n))
 
 struct fdm_kernels {
     enum fdm_isa isa;

@@ -30,3 +30,24 @@ void FDM_KERNEL(softmax_rows)(float *rows, int n_rows, int len, ptrdiff_t stride
         if (i < len) v16_store_tail(x + i, v16_div(v16_load_tail(x + i, len - i), sum), len - i);
     }
 }
+
+static float dot(const float *a, const float *b, int len) {
+    v16 sum = v16_zero();
+    int i = 0;
+    for (; i + 16 <= len; i += 16) sum = v16_fma(v16_loadu(a + i), v16_loadu(b + i), sum);
+    if (i < len) sum = v16_fma(v16_load_tail(a + i, len - i), v16_load_tail(b + i, len - i), sum);
+    return v16_hsum(sum);
+}
+
+void FDM_KERNEL(softmax_backward)(float *d, const float *p, int n_rows, int len, ptrdiff_t stride) {
+    for (int r = 0; r < n_rows; r++, d += stride, p += stride) {
+        const v16 mean = v16_set1(dot(d, p, len));
+        int i = 0;
+        for (; i + 16 <= len; i += 16)
+            v16_storeu(d + i, v16_mul(v16_loadu(p + i), v16_sub(v16_loadu(d + i), mean)));
+        const int tail = len - i;
+        if (tail > 0)
+            v16_store_tail(d + i, v16_mul(v16_load_tail(p + i, tail), v16_sub(v16_load_tail(d + i, tail), mean)),
+                           tail);
+    }
+}

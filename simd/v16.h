@@ -15,7 +15,8 @@
  *
  *   v16   zero set1 load loadu load_tail store storeu store_tail add sub mul div sqrt fma fnma min max abs select
  *         lt eq hsum hmax as_int
- *   v16i  set1 add sub and or xor sll srl sra eq to_float as_float            (32-bit two's complement)
+ *   v16i  set1 loadu storeu add sub and or xor sll srl sra eq lt to_float as_float     (32-bit two's complement)
+ *         mul_wide: the 64-bit product of two lanes taken as unsigned, its words as v16i_wide {high, low}
  *   v16m  any
  */
 #ifndef FDM_SIMD_V16_H

@@ -151,6 +151,28 @@ V16_FN v16m v16i_eq(v16i a, v16i b) {
                   _mm256_castsi256_ps(_mm256_cmpeq_epi32(a.hi, b.hi))};
 }
 
+V16_FN v16m v16i_lt(v16i a, v16i b) {
+    return (v16m){_mm256_castsi256_ps(_mm256_cmpgt_epi32(b.lo, a.lo)),
+                  _mm256_castsi256_ps(_mm256_cmpgt_epi32(b.hi, a.hi))};
+}
+
+typedef struct { v16i high, low; } v16i_wide;
+
+/* Even lanes in place, odd lanes from a shifted copy: vpmuludq takes the even ones. */
+V16_FN void v16_mul_wide8(__m256i *high, __m256i *low, __m256i a, __m256i b) {
+    const __m256i even = _mm256_mul_epu32(a, b);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+    *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
+}
+
+V16_FN v16i_wide v16i_mul_wide(v16i a, v16i b) {
+    v16i_wide r;
+    v16_mul_wide8(&r.high.lo, &r.low.lo, a.lo, b.lo);
+    v16_mul_wide8(&r.high.hi, &r.low.hi, a.hi, b.hi);
+    return r;
+}
+
 V16_FN v16 v16i_to_float(v16i a) { return v16_pair(_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)); }
 
 /* clang-format on */

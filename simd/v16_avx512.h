@@ -65,6 +65,18 @@ V16_FN v16i v16i_sll(v16i a, int n) { return _mm512_sll_epi32(a, _mm_cvtsi32_si1
 V16_FN v16i v16i_srl(v16i a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n)); }
 V16_FN v16i v16i_sra(v16i a, int n) { return _mm512_sra_epi32(a, _mm_cvtsi32_si128(n)); }
 V16_FN v16m v16i_eq(v16i a, v16i b) { return _mm512_cmpeq_epi32_mask(a, b); }
+V16_FN v16m v16i_lt(v16i a, v16i b) { return _mm512_cmplt_epi32_mask(a, b); }
+
+typedef struct { v16i high, low; } v16i_wide;
+
+/* Even lanes in place, odd lanes from a shifted copy: vpmuludq takes the even ones. */
+V16_FN v16i_wide v16i_mul_wide(v16i a, v16i b) {
+    const __m512i even = _mm512_mul_epu32(a, b);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+    return (v16i_wide){_mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd),
+                       _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32))};
+}
+
 V16_FN v16 v16i_to_float(v16i a) { return _mm512_cvtepi32_ps(a); }
 
 /* clang-format on */

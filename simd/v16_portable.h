@@ -224,6 +224,26 @@ V16_FN v16m v16i_eq(v16i a, v16i b) {
     return r;
 }
 
+V16_FN v16m v16i_lt(v16i a, v16i b) {
+    v16m r;
+    V16_EACH r.v[i] = a.v[i] < b.v[i] ? -1 : 0;
+    return r;
+}
+
+typedef struct {
+    v16i high, low;
+} v16i_wide;
+
+V16_FN v16i_wide v16i_mul_wide(v16i a, v16i b) {
+    v16i_wide r;
+    V16_EACH {
+        const uint64_t product = (uint64_t)(uint32_t)a.v[i] * (uint32_t)b.v[i];
+        r.high.v[i] = (int32_t)(uint32_t)(product >> 32);
+        r.low.v[i] = (int32_t)(uint32_t)product;
+    }
+    return r;
+}
+
 V16_FN v16 v16i_to_float(v16i a) {
     v16 r;
     V16_EACH r.v[i] = (float)a.v[i];

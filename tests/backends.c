@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "base/base.h"
-#include "simd/kernels.h"
 
 enum { CANARY_BYTES = 64, CANARY = 0x5C, FRESH = 0xA5 };
 
@@ -16,19 +15,20 @@ struct test_backend test_backend_reference(int threads) {
     return b;
 }
 
+bool test_backend_f32(struct test_backend *b, enum fdm_isa isa, int threads) {
+    if (!fdm_isa_available(isa)) {
+        printf("SKIP: backend %s: this machine cannot run it\n", fdm_isa_name(isa));
+        return false;
+    }
+    *b = (struct test_backend){.label = fdm_isa_name(isa), .table = fdm_backend_f32()};
+    b->exec = (struct fdm_exec){
+        .threads = threads, .kernels = fdm_kernels_for(isa), .conv = fdm_conv_kernels_for(isa)};
+    return true;
+}
+
 static int f32_backends(struct test_backend *list, int threads) {
     int count = 0;
-    for (int i = 0; i < FDM_ISA_COUNT; i++) {
-        const enum fdm_isa isa = (enum fdm_isa)i;
-        if (!fdm_isa_available(isa)) {
-            printf("SKIP: backend %s: this machine cannot run it\n", fdm_isa_name(isa));
-            continue;
-        }
-        struct test_backend b = {.label = fdm_isa_name(isa), .table = fdm_backend_f32()};
-        b.exec = (struct fdm_exec){
-            .threads = threads, .kernels = fdm_kernels_for(isa), .conv = fdm_conv_kernels_for(isa)};
-        list[count++] = b;
-    }
+    for (int i = 0; i < FDM_ISA_COUNT; i++) count += test_backend_f32(&list[count], (enum fdm_isa)i, threads);
     return count;
 }
 

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "nn/backend.h"
+#include "simd/kernels.h"
 
 struct test_backend {
     const char *label; /* "reference", "portable", "avx2", "avx512" */
@@ -25,6 +26,8 @@ enum { TEST_MAX_BACKENDS = 4 };
 int test_backends(struct test_backend list[TEST_MAX_BACKENDS], int threads);
 /* The reference alone. */
 struct test_backend test_backend_reference(int threads);
+/* The f32 backend on one ISA; false, with a SKIP line, if this machine lacks it. */
+bool test_backend_f32(struct test_backend *, enum fdm_isa, int threads);
 /* Frees and checks all blocks and the scratch; the backend can be used again. */
 void test_release(struct test_backend *);
 

@@ -370,7 +370,32 @@ START_TEST(cosines_and_sines) {
 }
 END_TEST
 
-START_TEST(lanes_are_copied) {
+/* Both words of 32 x 32 bit products, against 64-bit integers. */
+START_TEST(wide_products) {
+    enum { N = 4096 };
+    static const uint32_t edges[] = {0, 1, 2, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xfffffffe, 0xffffffff};
+    enum fdm_isa list[FDM_ISA_COUNT];
+    const int count = f32_isas(list), n_edges = (int)FDM_ARRAY_LEN(edges);
+    static int32_t a[N], b[N], high[N], low[N];
+    uint64_t state = 3;
+    for (int i = 0; i < N; i++) {
+        const uint64_t r = f32_next(&state);
+        uint32_t pair[2] = {(uint32_t)r, (uint32_t)(r >> 32)};
+        if (i < n_edges * n_edges) pair[0] = edges[i / n_edges], pair[1] = edges[i % n_edges];
+        memcpy(&a[i], &pair[0], sizeof a[i]), memcpy(&b[i], &pair[1], sizeof b[i]);
+    }
+    for (int k = 0; k < count; k++) {
+        fdm_kernels_for(list[k])->mul_wide(high, low, a, b, N);
+        for (int i = 0; i < N; i++) {
+            const uint64_t want = (uint64_t)(uint32_t)a[i] * (uint32_t)b[i];
+            EXPECT((uint32_t)high[i] == want >> 32 && (uint32_t)low[i] == (uint32_t)want, "%s: %08x * %08x",
+                   fdm_isa_name(list[k]), (uint32_t)a[i], (uint32_t)b[i]);
+        }
+    }
+}
+END_TEST
+
+START_TEST(lanes_are_copied_and_added) {
     enum { PIXELS = 3 };
     enum fdm_isa list[FDM_ISA_COUNT];
     const int count = f32_isas(list);
@@ -385,6 +410,13 @@ START_TEST(lanes_are_copied) {
                 const int lane = j % 16;
                 const float want = lane >= to && lane < to + lanes ? (float)(j - to + from) + 1 : -(float)j;
                 EXPECT(y[j] == want, "%s: lanes %d..%d to %d", fdm_isa_name(list[k]), from, from + lanes, to);
+                y[j] = -(float)j;
+            }
+            fdm_kernels_for(list[k])->add_lanes(y, x, to, from, lanes, PIXELS);
+            for (int j = 0; j < 16 * PIXELS; j++) {
+                const int lane = j % 16;
+                const float more = lane >= to && lane < to + lanes ? (float)(j - to + from) + 1 : 0;
+                EXPECT(y[j] == more - (float)j, "%s: lanes %d..%d added", fdm_isa_name(list[k]), from, from + lanes);
             }
         }
 }
@@ -403,7 +435,8 @@ int main(void) {
     tcase_add_test(tcase, softmax);
     tcase_add_test(tcase, softmax_exact_and_special);
     tcase_add_test(tcase, cosines_and_sines);
-    tcase_add_test(tcase, lanes_are_copied);
+    tcase_add_test(tcase, wide_products);
+    tcase_add_test(tcase, lanes_are_copied_and_added);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -19,11 +19,20 @@ extern "C" {
 
 typedef struct fdm_denoiser fdm_denoiser;
 
+/* Memory against time, in training: which activations of the forward pass are computed again during the backward pass.
+ * The choice changes no bit.  (README, "Training", has the measured factors for the CIFAR-10 network.) */
+typedef enum fdm_recompute {
+    FDM_RECOMPUTE_OFF,  /* everything is kept */
+    FDM_RECOMPUTE_NORM, /* normalised, concatenated and resampled maps are made again from what they came from: cheap */
+    FDM_RECOMPUTE_BLOCK /* only what passes between blocks is kept; each block runs forward once more */
+} fdm_recompute;
+
 /* How to compute.  All zeros is a good default. */
 typedef struct fdm_run_options {
     const char *backend; /* "auto" or NULL: f32 on the best instruction set; "reference": f64 */
     const char *isa;     /* "portable", "avx2", "avx512"; NULL: the FDM_ISA environment variable, else the best */
     int threads;         /* 0: as many as OpenMP would use */
+    fdm_recompute recompute; /* fdm/gradient.h only */
 } fdm_run_options;
 
 /* Loads a model file (CONTRACT 3: safetensors, weights under state_dict names, metadata `config`).  The file is

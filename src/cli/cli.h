@@ -36,6 +36,9 @@
 #define FDM_COMMANDS(X) \
     X(info)             \
     X(denoise)          \
+    X(train)            \
+    X(grad)             \
+    X(replay)           \
     X(sample)           \
     X(dataset)          \
     X(compare)
@@ -178,6 +181,8 @@ void fdm_help_command(const struct fdm_command *command);
  * with --quiet. */
 struct fdm_progress {
     const char *what, *unit; /* "sampling", "images" */
+    char note[48];           /* "loss 0.123", at the end of the line */
+    int64_t skipped;         /* done before this process began: not counted in the rate */
     int64_t total, done;
     double start, shown; /* seconds */
     bool quiet, terminal;
@@ -185,6 +190,10 @@ struct fdm_progress {
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total);
 void fdm_progress_update(struct fdm_progress *p, int64_t done);
+/* What the next line says beside the numbers. */
+void fdm_progress_note(struct fdm_progress *p, const char *note);
+/* Clears a live line, so that something else can be printed; the next update shows it again. */
+void fdm_progress_pause(struct fdm_progress *p);
 /* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
 void fdm_progress_end(struct fdm_progress *p, bool done);
 

@@ -74,8 +74,8 @@ static void format_line(char *out, size_t size, const struct fdm_progress *p, do
         bar[BAR + 2] = ']';
         bar[BAR + 3] = '\0';
     }
-    if (p->done > 0 && elapsed > 0) {
-        double speed = (double)p->done / elapsed;
+    if (p->done > p->skipped && elapsed > 0) {
+        double speed = (double)(p->done - p->skipped) / elapsed;
         char eta[32];
         format_seconds(eta, sizeof eta, (double)(p->total - p->done) / speed);
         if (speed >= 1)
@@ -83,7 +83,8 @@ static void format_line(char *out, size_t size, const struct fdm_progress *p, do
         else
             snprintf(rate, sizeof rate, ", %.3g s each, ETA %s", 1 / speed, eta);
     }
-    snprintf(out, size, "%s%s %" PRId64 "/%" PRId64 " %s%s", p->what, bar, p->done, p->total, p->unit, rate);
+    snprintf(out, size, "%s%s %" PRId64 "/%" PRId64 " %s%s%s%s", p->what, bar, p->done, p->total, p->unit, rate,
+             p->note[0] ? ", " : "", p->note);
 }
 
 static void show(struct fdm_progress *p, double time) {
@@ -119,12 +120,18 @@ void fdm_progress_update(struct fdm_progress *p, int64_t done) {
     if (!p->quiet && time - p->shown >= (p->terminal ? terminal_period : plain_period)) show(p, time);
 }
 
+void fdm_progress_note(struct fdm_progress *p, const char *note) { snprintf(p->note, sizeof p->note, "%s", note); }
+
+void fdm_progress_pause(struct fdm_progress *p) {
+    if (!p->quiet && p->terminal) fputs("\r\033[K", stderr);
+}
+
 void fdm_progress_end(struct fdm_progress *p, bool done) {
     if (p->quiet) return;
     if (p->terminal) fputs("\r\033[K", stderr);
     if (!done) return; /* an error follows, and it is one line */
     double elapsed = now() - p->start;
-    fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done, p->unit, elapsed);
-    if (p->done > 0 && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)p->done / elapsed);
+    fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done - p->skipped, p->unit, elapsed);
+    if (p->done > p->skipped && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)(p->done - p->skipped) / elapsed);
     fputc('\n', stderr);
 }

@@ -35,6 +35,18 @@ const struct fdm_backend *fdm_backend_f32(void) {
         .attention = fdm_f32_attention,
         .concat = fdm_f32_concat,
         .add = fdm_f32_add,
+        .resample_backward = fdm_f32_resample_backward,
+        .groupnorm_backward = fdm_f32_groupnorm_backward,
+        .concat_backward = fdm_f32_concat_backward,
+        .resample_backward_scratch = fdm_f32_resample_backward_scratch,
+        .groupnorm_backward_scratch = fdm_f32_groupnorm_backward_scratch,
+        .conv2d_backward = fdm_f32_conv2d_backward,
+        .conv2d_backward_scratch = fdm_f32_conv2d_backward_scratch,
+        .linear_backward = fdm_f32_linear_backward,
+        .linear_backward_scratch = fdm_f32_linear_backward_scratch,
+        .attention_backward = fdm_f32_attention_backward,
+        .attention_backward_scratch = fdm_f32_attention_backward_scratch,
+        .add_gradients = fdm_f32_add_gradients,
     };
     return &table;
 }

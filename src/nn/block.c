@@ -50,6 +50,7 @@ int fdm_block_build(struct fdm_graph *g, const char *name, int x, int emb, const
     const int shift = fdm_graph_linear(g, affine, emb)->out;
     struct fdm_step *norm = fdm_graph_groupnorm(g, norm1, h, true);
     norm->in2 = shift;
+    norm->dropout = true;
     h = norm->out;
 
     int identity = x;

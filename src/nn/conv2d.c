@@ -1,19 +1,30 @@
-/* conv2d.c - direct convolution of the f32 backends over the micro-kernels of simd/conv.h.
+/* conv2d.c - direct convolution of the f32 backends over the micro-kernels of simd/conv.h, forward and backward.
  *
- * Loops: group of output channels -> strip of pixels -> block of input channels -> tile (in the kernel).  A strip's
- * partial sums live in the output map and stay in the second-level cache between blocks.  (group, strip) pairs are
- * the units of parallel work; since vectors run over outputs and chains over inputs, the split changes no bits. */
+ * Forward loops: group of output channels -> strip of pixels -> block of input channels -> tile (in the kernel).  A
+ * strip's partial sums live in the output map and stay in the second-level cache between blocks.  (group, strip)
+ * pairs are the units of parallel work; since vectors run over outputs and chains over inputs, the split changes no
+ * bits.
+ *
+ * Backward: the gradient of the input is a forward convolution of d_out with the weights transposed and flipped.
+ * That of the weights has a kernel of its own, whose chains run over pixels: group of output channels x some rows
+ * (input channel and tap) -> sample -> chain -> tile, and the units of parallel work are the pairs of the first
+ * two. */
 #include <string.h>
 
 #include "base/base.h"
+#include "base/threads.h"
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
+#include "nn/sample_tree.h"
 #include "simd/conv.h"
+#include "simd/kernel_table.h"
 
 enum {
     LANES = FDM_F32_LANES,
-    STRIP = 256,   /* pixels whose partial sums (256 x 48 x 4 B) share the L2 cache with a group's weights */
-    MAX_TAPS = 49, /* 7 x 7 */
+    STRIP = 256,     /* pixels whose partial sums (256 x 48 x 4 B) share the L2 cache with a group's weights */
+    MAX_TAPS = 49,   /* 7 x 7 */
+    UNIT_ROWS = 144, /* rows of a weight gradient per unit of work: a multiple of every tile; 16 inputs x 9 taps */
+    WIDTH = FDM_CONV_MAX_VECTORS * LANES,
 };
 
 /* ---- packing: [group][block of 16 inputs][ky][kx][16 inputs][16 * vectors outputs], then [outputs] of bias ----
@@ -34,38 +45,69 @@ size_t fdm_f32_conv2d_packed_bytes(int out_channels, int in_channels, int k) {
     return bytes;
 }
 
-/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart. */
-static void pack_vector(float *restrict dst, ptrdiff_t stride, const float *restrict weight, int first_out,
-                        int first_in, int out_channels, int in_channels, int taps) {
-    int inputs = fdm_min_int(LANES, in_channels - first_in);
-    for (int l = 0; l < LANES; l++) {
-        bool real = first_out + l < out_channels;
-        const float *src = weight + ((size_t)(real ? first_out + l : 0) * in_channels + first_in) * taps;
-        for (int t = 0; t < taps; t++) {
-            float *d = dst + (ptrdiff_t)t * LANES * stride + l;
-            for (int i = 0; i < LANES; i++) d[i * stride] = real && i < inputs ? src[i * taps + t] : 0;
+/* A weight tensor (out, in, k, k), or that of its adjoint: (in, out, k, k) with the taps in reverse. */
+struct weight_view {
+    const float *data;
+    int outputs, inputs, taps;
+    ptrdiff_t output, input; /* floats to the next */
+    bool flipped;
+};
+
+/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart.
+ * Written line by line; what is read, 16 x 16 x taps floats, stays in the first-level cache. */
+static void pack_vector(float *restrict dst, ptrdiff_t stride, const struct weight_view *w, int first_out,
+                        int first_in) {
+    const int inputs = fdm_min_int(LANES, w->inputs - first_in),
+              outputs = fdm_min_int(LANES, w->outputs - first_out);
+    const float *block = w->data + first_out * w->output + first_in * w->input;
+    const ptrdiff_t output = w->output;
+    for (int t = 0; t < w->taps; t++) {
+        const float *src = block + (w->flipped ? w->taps - 1 - t : t);
+        for (int i = 0; i < LANES; i++, dst += stride) {
+            const ptrdiff_t at = i * w->input;
+            if (i < inputs && outputs == LANES) {
+                for (int l = 0; l < LANES; l++) dst[l] = src[at + l * output];
+            } else {
+                for (int l = 0; l < LANES; l++) dst[l] = i < inputs && l < outputs ? src[at + l * output] : 0;
+            }
+        }
+    }
+}
+
+static void pack_weight(const struct fdm_exec *exec, float *packed, const struct weight_view *w) {
+    const int max = exec->conv->max_vectors;
+    const int vectors = fdm_f32_blocks(w->outputs), blocks = fdm_f32_blocks(w->inputs);
+    const int groups = fdm_conv_groups(vectors, max);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(exec->threads)
+    for (int g = 0; g < groups; g++) {
+        for (int b = 0; b < blocks; b++) {
+            int first = fdm_conv_group_first(vectors, max, g), count = fdm_conv_group_size(vectors, max, g);
+            float *dst = packed + ((size_t)first * blocks + (size_t)b * count) * w->taps * LANES * LANES;
+            for (int v = 0; v < count; v++) {
+                pack_vector(dst + v * LANES, (ptrdiff_t)count * LANES, w, (first + v) * LANES, b * LANES);
+            }
         }
     }
 }
 
 void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
                          int out_channels, int in_channels, int k) {
-    const int max = exec->conv->max_vectors, taps = k * k;
-    const int vectors = fdm_f32_blocks(out_channels), blocks = fdm_f32_blocks(in_channels);
-    const int groups = fdm_conv_groups(vectors, max);
+    const struct weight_view view = {weight, out_channels, in_channels, k * k, (ptrdiff_t)in_channels * k * k,
+                                     k * k,  false};
     float *packed_bias = (float *)packed + packed_floats(out_channels, in_channels, k);
-#pragma omp parallel for collapse(2) schedule(static) num_threads(exec->threads)
-    for (int g = 0; g < groups; g++) {
-        for (int b = 0; b < blocks; b++) {
-            int first = fdm_conv_group_first(vectors, max, g), count = fdm_conv_group_size(vectors, max, g);
-            float *dst = (float *)packed + ((size_t)first * blocks + (size_t)b * count) * taps * LANES * LANES;
-            for (int v = 0; v < count; v++) {
-                pack_vector(dst + v * LANES, (ptrdiff_t)count * LANES, weight, (first + v) * LANES, b * LANES,
-                            out_channels, in_channels, taps);
-            }
-        }
+    pack_weight(exec, packed, &view);
+    for (int o = 0; o < fdm_f32_blocks(out_channels) * LANES; o++) {
+        packed_bias[o] = bias && o < out_channels ? bias[o] : 0;
     }
-    for (int o = 0; o < vectors * LANES; o++) packed_bias[o] = bias && o < out_channels ? bias[o] : 0;
+}
+
+void fdm_f32_conv2d_pack_adjoint(const struct fdm_exec *exec, void *packed, const float *weight, int out_channels,
+                                 int in_channels, int k) {
+    const struct weight_view view = {
+        weight, in_channels, out_channels, k * k, k * k, (ptrdiff_t)in_channels * k * k, true};
+    float *packed_bias = (float *)packed + packed_floats(in_channels, out_channels, k);
+    pack_weight(exec, packed, &view);
+    memset(packed_bias, 0, (size_t)fdm_f32_blocks(in_channels) * LANES * sizeof(float));
 }
 
 /* ---- the convolution ---- */
@@ -80,6 +122,7 @@ struct conv_call {
     int chain_blocks; /* blocks of 16 input channels in a chain */
     size_t pixels;    /* N*H*W */
     int strip;        /* pixels per unit of work */
+    float *sums; /* NULL, or [threads][STRIP][WIDTH]: the results are added to out, which holds no partial sums */
 };
 
 /* table[i] = offset of output pixel first+i (row-major over n, y, x) in `m`, shifted by (-pad, -pad). */
@@ -110,6 +153,7 @@ static void segment_table(struct conv_call *call, int k) {
 /* All chains of one group of outputs for `count` pixels from `first_pixel` on. */
 static void conv_unit(const struct conv_call *call, int group, size_t first_pixel, int count) {
     ptrdiff_t in_pixel[STRIP], out_pixel[STRIP], residual_pixel[STRIP], raw_pixel[STRIP];
+    ptrdiff_t target_pixel[STRIP];
     const struct fdm_epilogue *e = &call->args->epilogue;
     const int max = call->kernels->max_vectors;
     const int first = fdm_conv_group_first(call->vectors, max, group);
@@ -133,6 +177,15 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
         finish.raw = (float *)e->raw->data + first * finish.raw_vector;
         finish.raw_pixel = raw_pixel;
     }
+    float *sum = (float *)call->out->data + first * fdm_f32_plane(call->out);
+    ptrdiff_t sum_vector = fdm_f32_plane(call->out);
+    if (call->sums) {
+        memcpy(target_pixel, out_pixel, (size_t)count * sizeof *out_pixel);
+        finish.target = sum, finish.target_pixel = target_pixel, finish.target_vector = sum_vector;
+        sum = call->sums + (size_t)fdm_thread_index() * STRIP * WIDTH;
+        sum_vector = LANES;
+        for (int p = 0; p < count; p++) out_pixel[p] = (ptrdiff_t)p * vectors * LANES;
+    }
     weight += (size_t)first * call->blocks * call->taps * LANES * LANES;
     for (int b = 0; b < call->blocks; b += call->chain_blocks) {
         int chained = fdm_min_int(call->chain_blocks, call->blocks - b);
@@ -141,9 +194,9 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
             .x_pixel = in_pixel,
             .x_segment = call->segments,
             .weight = weight + (size_t)b * call->taps * LANES * LANES * vectors,
-            .sum = (float *)call->out->data + first * fdm_f32_plane(call->out),
+            .sum = sum,
             .sum_pixel = out_pixel,
-            .sum_vector = fdm_f32_plane(call->out),
+            .sum_vector = sum_vector,
             .segments = chained * call->taps,
             .pixels = count,
             .vectors = vectors,
@@ -164,9 +217,10 @@ static int choose_strip(const struct conv_call *call, int threads) {
     return (int)fdm_round_up((call->pixels + strips - 1) / strips, tile);
 }
 
-void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
-                    const struct fdm_conv2d_args *args) {
-    struct conv_call call = {.kernels = exec->conv, .in = in, .out = out, .args = args};
+/* out = the convolution, or with `sums` out += the convolution. */
+static void run(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                const struct fdm_conv2d_args *args, float *sums) {
+    struct conv_call call = {.kernels = exec->conv, .in = in, .out = out, .args = args, .sums = sums};
     call.taps = args->k * args->k;
     call.blocks = fdm_f32_blocks(in->c);
     call.vectors = fdm_f32_blocks(out->c);
@@ -192,4 +246,193 @@ void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const stru
             conv_unit(&call, (int)(unit / strips), first, left < (size_t)call.strip ? (int)left : call.strip);
         }
     }
+}
+
+void fdm_f32_conv2d(const struct fdm_exec *exec, struct fdm_map *out, const struct fdm_map *in,
+                    const struct fdm_conv2d_args *args) {
+    run(exec, out, in, args, NULL);
+}
+
+/* ---- backward: the weights ---- */
+
+/* The gradient as the kernel makes it: a row for every input channel and tap (in the order of the dense weight), a
+ * column for every output channel. */
+struct weights_call {
+    const struct fdm_exec *exec;
+    const struct fdm_map *d_out, *in;
+    const struct fdm_conv2d_backward_args *args;
+    int rows;            /* input channels * taps */
+    int units;           /* of at most UNIT_ROWS rows */
+    int vectors, groups; /* of output channels */
+    int lines;           /* of pixels in a chain */
+    float *sums;         /* [threads][fdm_tree_depth(n)][UNIT_ROWS][WIDTH] */
+    size_t thread_sums;
+};
+
+/* Where row r of the gradient starts to read a plane of the input whose chain starts at pixel (0, 0). */
+static ptrdiff_t row_offset(const struct weights_call *call, int row) {
+    const int k = call->args->k, channel = row / (k * k), tap = row % (k * k);
+    return channel / LANES * fdm_f32_plane(call->in) + channel % LANES + tap / k * fdm_f32_row(call->in) +
+           (ptrdiff_t)(tap % k) * LANES;
+}
+
+/* sum = the gradient of one sample, from its first row and output vector on. */
+static void sample_gradient(const struct weights_call *call, float *sum, const ptrdiff_t *x_row, int rows,
+                            int first, int vectors, int n) {
+    const struct fdm_map *in = call->in, *d_out = call->d_out;
+    const int pad = call->args->pad;
+    for (int y = 0; y < d_out->h; y += call->lines) {
+        const struct fdm_conv_pixel_chain chain = {
+            .x = (const float *)in->data + fdm_f32_pixel(in, n, y - pad, -pad),
+            .x_row = x_row,
+            .x_line = fdm_f32_row(in),
+            .x_step = LANES,
+            .d = (const float *)d_out->data + fdm_f32_pixel(d_out, n, y, 0) + first * fdm_f32_plane(d_out),
+            .d_line = fdm_f32_row(d_out),
+            .d_vector = fdm_f32_plane(d_out),
+            .sum = sum,
+            .sum_row = (ptrdiff_t)vectors * LANES,
+            .rows = rows,
+            .vectors = vectors,
+            .lines = fdm_min_int(call->lines, d_out->h - y),
+            .width = d_out->w,
+            .first = y == 0,
+        };
+        call->exec->conv->pixel_chain(&chain);
+    }
+    const float scale = (float)call->args->scale;
+    if (scale != 1) call->exec->kernels->scale(sum, sum, scale, (size_t)rows * vectors * LANES);
+}
+
+/* Columns [first_row, first_row + rows) of the dense gradient's lines from output first_out on. */
+static void store_gradient(const struct weights_call *call, const float *sum, int first_row, int rows,
+                           int first_out, int vectors) {
+    const int outputs = fdm_min_int(vectors * LANES, call->d_out->c - first_out);
+    for (int o = 0; o < outputs; o++) {
+        float *dst = (float *)call->args->d_weight + (size_t)(first_out + o) * call->rows + first_row;
+        for (int r = 0; r < rows; r++) dst[r] = sum[(size_t)r * vectors * LANES + o];
+    }
+}
+
+static void weights_unit(const struct weights_call *call, int group, int unit) {
+    const int tile = call->exec->conv->tile, max = call->exec->conv->max_vectors;
+    const int tiles = fdm_div_up(call->rows, tile), per_unit = UNIT_ROWS / tile;
+    const int first_row = fdm_conv_group_first(tiles, per_unit, unit) * tile;
+    const int rows = fdm_min_int(fdm_conv_group_size(tiles, per_unit, unit) * tile, call->rows - first_row);
+    const int first = fdm_conv_group_first(call->vectors, max, group);
+    const int vectors = fdm_conv_group_size(call->vectors, max, group);
+    const size_t size = (size_t)rows * vectors * LANES;
+    float *top = call->sums + (size_t)fdm_thread_index() * call->thread_sums; /* of the stack: the next free leaf */
+    ptrdiff_t x_row[UNIT_ROWS];
+    int trees = 0;
+    for (int r = 0; r < rows; r++) x_row[r] = row_offset(call, first_row + r);
+    for (int n = 0; n < call->in->n; n++, top += size, trees++) {
+        sample_gradient(call, top, x_row, rows, first, vectors, n);
+        for (int m = fdm_tree_merges(n); m > 0; m--, top -= size, trees--) {
+            call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
+        }
+    }
+    for (top -= size; trees > 1; trees--, top -= size) {
+        call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
+    }
+    store_gradient(call, top, first_row, rows, first * LANES, vectors);
+}
+
+/* d_bias of 16 channels. */
+static void bias_unit(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,
+                      int block) {
+    enum { DEPTH = 32 };
+    float stack[DEPTH][LANES];
+    int top = 0;
+    for (int n = 0; n < d_out->n; n++) {
+        const ptrdiff_t at = fdm_f32_pixel(d_out, n, 0, 0) + block * fdm_f32_plane(d_out);
+        const struct fdm_const_plane plane = {(const float *)d_out->data + at, fdm_f32_row(d_out)};
+        exec->kernels->plane_sum(stack[top], plane, d_out->h, d_out->w);
+        exec->kernels->scale(stack[top], stack[top], scale, LANES);
+        top++;
+        for (int m = fdm_tree_merges(n); m > 0; m--, top--) {
+            for (int l = 0; l < LANES; l++) stack[top - 2][l] += stack[top - 1][l];
+        }
+    }
+    for (; top > 1; top--) {
+        for (int l = 0; l < LANES; l++) stack[top - 2][l] += stack[top - 1][l];
+    }
+    const int lanes = fdm_min_int(LANES, d_out->c - block * LANES);
+    memcpy(d_bias + block * LANES, stack[0], (size_t)lanes * sizeof(float));
+}
+
+static size_t unit_sums(int n) { return (size_t)fdm_tree_depth(n) * UNIT_ROWS * WIDTH; }
+
+static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
+                             const struct fdm_conv2d_backward_args *args, float *sums) {
+    struct weights_call call = {.exec = exec, .d_out = d_out, .in = in, .args = args, .sums = sums};
+    call.rows = in->c * args->k * args->k;
+    call.units = fdm_conv_groups(fdm_div_up(call.rows, exec->conv->tile), UNIT_ROWS / exec->conv->tile);
+    call.vectors = fdm_f32_blocks(d_out->c);
+    call.groups = fdm_conv_groups(call.vectors, exec->conv->max_vectors);
+    call.lines = fdm_max_int(1, FDM_CONV_CHAIN_PIXELS / d_out->w);
+    call.thread_sums = unit_sums(in->n);
+#pragma omp parallel num_threads(exec->threads)
+    {
+#pragma omp for schedule(static) nowait
+        for (int b = 0; b < (args->d_bias ? call.vectors : 0); b++) {
+            bias_unit(exec, d_out, (float)args->scale, args->d_bias, b);
+        }
+#pragma omp for schedule(dynamic)
+        for (int u = 0; u < call.groups * call.units; u++) weights_unit(&call, u / call.units, u % call.units);
+    }
+}
+
+/* ---- backward: the data ---- */
+
+/* target (+)= scale * d_out */
+static void residual_backward(const struct fdm_exec *exec, const struct fdm_map_target *target,
+                              const struct fdm_map *d_out, float scale) {
+    struct fdm_map *to = target->map;
+    const ptrdiff_t planes = (ptrdiff_t)to->n * fdm_f32_blocks(to->c);
+    const size_t row = (size_t)to->w * LANES;
+#pragma omp parallel for schedule(static) num_threads(exec->threads)
+    for (ptrdiff_t p = 0; p < planes; p++) {
+        for (int y = 0; y < to->h; y++) {
+            float *dst = (float *)to->data + p * fdm_f32_plane(to) + fdm_f32_pixel(to, 0, y, 0);
+            const float *src =
+                (const float *)d_out->data + p * fdm_f32_plane(d_out) + fdm_f32_pixel(d_out, 0, y, 0);
+            if (target->accumulate) {
+                exec->kernels->scale_add(dst, src, scale, row);
+            } else {
+                exec->kernels->scale(dst, src, scale, row);
+            }
+        }
+        fdm_f32_zero_halo(to, p);
+    }
+}
+
+static size_t strip_sums(int threads) { return (size_t)threads * STRIP * WIDTH; }
+
+static void input_backward(const struct fdm_exec *exec, const struct fdm_map *d_out,
+                           const struct fdm_conv2d_backward_args *args) {
+    struct fdm_map *to = args->d_in.map;
+    float *sums = exec->scratch, *packed = sums + strip_sums(exec->threads);
+    const struct fdm_conv2d_args adjoint = {
+        .k = args->k, .pad = args->k - 1 - args->pad, .weight = packed, .epilogue = {.scale = args->scale}};
+    fdm_f32_conv2d_pack_adjoint(exec, packed, args->weight, d_out->c, to->c, args->k);
+    run(exec, to, d_out, &adjoint, args->d_in.accumulate ? sums : NULL);
+}
+
+size_t fdm_f32_conv2d_backward_scratch(int n, int in_channels, int out_channels, int k, int h, int w, int threads) {
+    const size_t packed = fdm_f32_conv2d_packed_bytes(in_channels, out_channels, k);
+    size_t data, weights;
+    (void)h, (void)w;
+    if (!fdm_add_size(&data, packed, strip_sums(threads) * sizeof(float)) ||
+        !fdm_mul_size(&weights, unit_sums(n) * sizeof(float), (size_t)threads)) {
+        return SIZE_MAX;
+    }
+    return data > weights ? data : weights;
+}
+
+void fdm_f32_conv2d_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
+                             const struct fdm_conv2d_backward_args *args) {
+    if (args->d_residual.map) residual_backward(exec, &args->d_residual, d_out, (float)args->scale);
+    if (args->d_in.map) input_backward(exec, d_out, args);
+    if (args->d_weight) weights_backward(exec, d_out, in, args, exec->scratch);
 }

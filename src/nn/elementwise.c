@@ -1,4 +1,4 @@
-/* elementwise.c - sums and concatenations of maps of the f32 backends, plane by plane. */
+/* elementwise.c - sums and concatenations of maps of the f32 backends, plane by plane, and the way back. */
 #include <string.h>
 
 #include "nn/f32_layers.h"
@@ -28,14 +28,37 @@ void fdm_f32_add(const struct fdm_exec *exec, struct fdm_map *out, const struct 
     }
 }
 
+void fdm_f32_add_gradients(const struct fdm_exec *exec, void *left, const void *right, size_t count) {
+    enum { PIECE = 4096 };
+    const ptrdiff_t pieces = (ptrdiff_t)((count + PIECE - 1) / PIECE);
+#pragma omp parallel for num_threads(exec->threads) schedule(static)
+    for (ptrdiff_t i = 0; i < pieces; i++) {
+        float *to = (float *)left + i * PIECE;
+        const size_t most = count - (size_t)i * PIECE;
+        exec->kernels->add_scale(to, to, (const float *)right + i * PIECE, 1, most < PIECE ? most : PIECE);
+    }
+}
+
 /* lanes [to, to + count) of out's plane p = lanes [from, from + count) of m's plane q */
-static void copy_lanes(const struct fdm_exec *exec, struct fdm_map *out, ptrdiff_t p, int to,
+static void copy_lanes(const struct fdm_exec *exec, const struct fdm_map *out, ptrdiff_t p, int to,
                        const struct fdm_map *m, ptrdiff_t q, int from, int count) {
     for (int y = 0; y < out->h; y++) {
         if (count == LANES)
             memcpy(row_at(out, p, y), row_at(m, q, y), (size_t)out->w * LANES * sizeof(float));
         else
             exec->kernels->copy_lanes(row_at(out, p, y), row_at(m, q, y), to, from, count, (size_t)out->w);
+    }
+}
+
+/* The same, added. */
+static void add_lanes(const struct fdm_exec *exec, const struct fdm_map *out, ptrdiff_t p, int to,
+                      const struct fdm_map *m, ptrdiff_t q, int from, int count) {
+    for (int y = 0; y < out->h; y++) {
+        float *row = row_at(out, p, y);
+        if (count == LANES)
+            exec->kernels->add_scale(row, row, row_at(m, q, y), 1.0f, (size_t)out->w * LANES);
+        else
+            exec->kernels->add_lanes(row, row_at(m, q, y), to, from, count, (size_t)out->w);
     }
 }
 
@@ -69,4 +92,37 @@ void fdm_f32_concat(const struct fdm_exec *exec, struct fdm_map *out, const stru
     const int blocks = fdm_f32_blocks(out->c), planes = out->n * blocks;
 #pragma omp parallel for num_threads(exec->threads) schedule(static)
     for (int p = 0; p < planes; p++) concat_plane(exec, out, a, b, p / blocks, p % blocks);
+}
+
+/* Target plane `block` of sample n: channels of d_out from `first` + 16 block on, which lie in up to two blocks. */
+static void split_plane(const struct fdm_exec *exec, const struct fdm_map_target *target, const struct fdm_map *d_out,
+                        int first, int n, int block) {
+    const struct fdm_map *to = target->map;
+    const ptrdiff_t p = (ptrdiff_t)n * fdm_f32_blocks(to->c) + block;
+    const int lanes = fdm_min_int(LANES, to->c - block * LANES);
+    if (lanes < LANES && !target->accumulate) /* pad channels */
+        for (int y = 0; y < to->h; y++) memset(row_at(to, p, y), 0, (size_t)to->w * LANES * sizeof(float));
+    for (int lane = 0, count; lane < lanes; lane += count) {
+        const int channel = first + block * LANES + lane, from = channel % LANES;
+        const ptrdiff_t q = (ptrdiff_t)n * fdm_f32_blocks(d_out->c) + channel / LANES;
+        count = fdm_min_int(lanes - lane, LANES - from);
+        if (target->accumulate)
+            add_lanes(exec, to, p, lane, d_out, q, from, count);
+        else
+            copy_lanes(exec, to, p, lane, d_out, q, from, count);
+    }
+    if (!target->accumulate) fdm_f32_zero_halo(to, p);
+}
+
+void fdm_f32_concat_backward(const struct fdm_exec *exec, struct fdm_map_target d_a, struct fdm_map_target d_b,
+                             const struct fdm_map *d_out) {
+    const struct fdm_map_target targets[] = {d_a, d_b};
+    const int a_channels = d_a.map ? d_a.map->c : d_b.map ? d_out->c - d_b.map->c : 0;
+    for (int t = 0; t < 2; t++) {
+        if (!targets[t].map) continue;
+        const int blocks = fdm_f32_blocks(targets[t].map->c), planes = d_out->n * blocks;
+#pragma omp parallel for num_threads(exec->threads) schedule(static)
+        for (int p = 0; p < planes; p++)
+            split_plane(exec, &targets[t], d_out, t == 0 ? 0 : a_channels, p / blocks, p % blocks);
+    }
 }

@@ -1,6 +1,6 @@
 /* graph.h - the network as a flat list of named steps over a table of values; internal.
  *
- * unet.c and block.c write the list once; graph.c plans the memory of its values and runs it on any backend.
+ * unet.c and block.c write the list once; plan.h lays out its memory and the order of work, run.h runs it on any backend.
  * What is a list can be traced, timed, checked step by step and (training) walked backwards.
  */
 #ifndef FDM_NN_GRAPH_H
@@ -15,9 +15,6 @@ enum { FDM_NAME_MAX = 96 };
 /* An activation of one sample: a feature map (c, h, w), or a vector (c) when h == 0. */
 struct fdm_value {
     int c, h, w;
-    int halo;      /* zero border that its consumers need */
-    int last_step; /* index of the last step that reads it */
-    size_t offset; /* in the arena, once planned */
 };
 
 /* Parameters under one published module name. */
@@ -31,6 +28,7 @@ struct fdm_module {
     size_t packed;           /* offset of its packed parameters in the model's slab */
     float *filter;           /* [len][len] copy of resample_filter, or NULL */
     float *raw_bias;         /* copy of the bias where a resampling step adds it (fused variant), or NULL */
+    float *freqs;            /* [out/2] copy of the buffer of a Fourier embedding, or NULL */
 };
 
 enum fdm_op {
@@ -41,21 +39,22 @@ enum fdm_op {
     FDM_OP_RESAMPLE,
     FDM_OP_GROUPNORM,
     FDM_OP_ATTENTION,
-    FDM_OP_CONCAT,
-    FDM_OP_ADD
+    FDM_OP_CONCAT
 };
 
 struct fdm_step {
     enum fdm_op op;
     int in, out;     /* value indices; in = -1 for the noise embedding */
-    int in2;         /* concat, add: second operand; groupnorm: vector added per channel; linear: residual; or -1 */
+    int in2;         /* concat: second operand; groupnorm: vector added per channel; linear: residual; or -1 */
     int residual;    /* conv2d, resample: epilogue residual value, or -1 */
     double scale;    /* epilogue scale; 1 for none */
     int module;      /* or -1 */
     int pad;         /* conv2d, resample */
     bool up;         /* resample */
     bool silu;       /* groupnorm, linear */
+    bool dropout;    /* groupnorm: in training its output passes dropout */
     double in_scale; /* linear */
+    int segment;     /* steps of one segment (a block) are recomputed together where memory is traded for time */
     char name[FDM_NAME_MAX];  /* module whose output this step completes, before epilogue and SiLU; "" for none */
     char block[FDM_NAME_MAX]; /* enclosing module that this step's final output completes; "" for none */
 };
@@ -71,6 +70,7 @@ struct fdm_graph {
     int step_count;
     int x, labels, augment, output; /* value indices; labels, augment: -1 if absent */
     int noise;                      /* value of module map_noise's output */
+    int segment;                    /* of the steps that are written next */
 };
 
 /* Writes the U-Net of `config` (SPEC 3) into an empty graph.  Returns false if out of memory. */
@@ -107,30 +107,5 @@ struct fdm_block_spec {
     bool up, down, attention;
 };
 int fdm_block_build(struct fdm_graph *g, const char *name, int x, int emb, const struct fdm_block_spec *spec);
-
-/* --- planning and running --- */
-struct fdm_plan {
-    int n;
-    bool trace;
-    size_t arena_bytes, scratch_bytes; /* for a batch of n */
-    size_t raw_offset;                 /* where traced raw outputs go */
-};
-/* Last uses, halos and arena offsets for a batch of n. */
-fdm_status fdm_graph_plan(struct fdm_graph *g, struct fdm_plan *plan, const struct fdm_backend *backend, int n,
-                          int threads, bool trace, fdm_error *err);
-
-struct fdm_graph_inputs {
-    const double *x, *c_noise, *noise_embedding; /* (N, C, R, R), (N), (N, K) or NULL */
-    const double *class_labels;                  /* or NULL: zeros, so that map_label's bias still acts (SPEC 2) */
-    const double *augment_labels;                /* or NULL: map_augment is skipped */
-    fdm_trace_fn trace;
-    void *trace_user;
-    fdm_stop_fn stop;
-    void *stop_user;
-};
-/* Runs all steps; `arena` holds plan->arena_bytes, `slab` the packed parameters. */
-fdm_status fdm_graph_run(const struct fdm_graph *g, const struct fdm_plan *plan, const struct fdm_backend *backend,
-                         const struct fdm_exec *exec, char *arena, const char *slab, double *output,
-                         const struct fdm_graph_inputs *inputs, fdm_error *err);
 
 #endif

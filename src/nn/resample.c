@@ -2,11 +2,17 @@
  *
  * A unit of work is an output plane of 16 channels.  This file chooses the input rows and filter rows that meet an
  * output row; the kernel does the same for columns.
+ *
+ * Backward: the adjoint of resampling down with F is up with F (where the forward pass uses 4F), that of up with 4F is
+ * down with 4F, with the same padding; the kernel is the forward one.  Input rows and columns that no output saw (the
+ * last ones, where in + 2 pad - len is odd) get zeros by themselves.
  */
 #include <string.h>
 
+#include "base/threads.h"
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
+#include "nn/f32_tree.h"
 #include "simd/kernel_table.h"
 
 enum { LANES = FDM_F32_LANES };
@@ -71,4 +77,93 @@ void fdm_f32_resample(const struct fdm_exec *exec, struct fdm_map *out, const st
         fdm_f32_zero_halo(out, p);
         if (args->epilogue.raw) fdm_f32_zero_halo(args->epilogue.raw, p);
     }
+}
+
+/* ---- Backward --------------------------------------------------------------------------------------------- */
+
+/* Most pixels in a row of d_in, for a row of w in d_out and pad <= len; for d_residual w. */
+static size_t widest_row(int w) {
+    return 2 * (size_t)w + FDM_MAX_FILTER;
+}
+
+/* Each sample's d_bias, channels padded to whole blocks; a row per thread. */
+size_t fdm_f32_resample_backward_scratch(int n, int c, int h, int w, int threads) {
+    (void)h;
+    size_t sums = fdm_round_up((size_t)c, LANES) * sizeof(float), rows = LANES * sizeof(float);
+    const bool fits = fdm_mul_size(&sums, sums, (size_t)n) && fdm_mul_size(&rows, rows, widest_row(w)) &&
+                      fdm_mul_size(&rows, rows, (size_t)threads);
+    return fits ? fdm_add_saturated(sums, rows) : SIZE_MAX;
+}
+
+/* The operands of one plane. */
+struct backward {
+    const struct fdm_exec *exec;
+    const struct fdm_map *d_out;
+    const struct fdm_resample_backward_args *args;
+    const float *filter;
+    float *sums; /* (N, padded channels) */
+    float *row;  /* this thread's */
+};
+
+/* target (+)= the adjoint of d_out times scale; an accumulated row is made beside it first. */
+static void adjoint_plane(const struct backward *k, int n, int block) {
+    const struct fdm_resample_backward_args *args = k->args;
+    const struct fdm_map *d_out = k->d_out, *d_in = args->d_in.map;
+    struct fdm_resample_row r = {.w = d_in->w, .in_w = d_out->w, .pad = args->pad, .len = args->len};
+    r.up = !args->up;
+    r.scale = (float)args->scale;
+    for (int y = 0; y < d_in->h; y++) {
+        float *to = row_of(d_in, n, block, y);
+        choose_rows(&r, k->filter, row_of(d_out, n, block, 0), fdm_f32_row(d_out), d_out->h, y);
+        r.out = args->d_in.accumulate ? k->row : to;
+        k->exec->kernels->resample_row(&r);
+        if (args->d_in.accumulate)
+            k->exec->kernels->add_scale(to, to, k->row, 1.0f, (size_t)d_in->w * LANES);
+    }
+}
+
+/* target (+)= scale d_out */
+static void residual_plane(const struct backward *k, int n, int block) {
+    const struct fdm_map_target *target = &k->args->d_residual;
+    const size_t length = (size_t)k->d_out->w * LANES;
+    for (int y = 0; y < k->d_out->h; y++) {
+        float *to = row_of(target->map, n, block, y), *row = target->accumulate ? k->row : to;
+        k->exec->kernels->scale(row, row_of(k->d_out, n, block, y), (float)k->args->scale, length);
+        if (target->accumulate) k->exec->kernels->add_scale(to, to, row, 1.0f, length);
+    }
+}
+
+/* Sums over the pixels of a plane, times scale, into the sample's row. */
+static void bias_plane(const struct backward *k, int plane) {
+    const struct fdm_map *d_out = k->d_out;
+    const int blocks = fdm_f32_blocks(d_out->c);
+    struct fdm_gn_sum s = {.shift = {0}, .shift_low = {0}};
+    const struct fdm_const_plane x = {row_of(d_out, plane / blocks, plane % blocks, 0), fdm_f32_row(d_out)};
+    k->exec->kernels->gn_sum(&s, x, d_out->h, d_out->w);
+    for (int i = 0; i < LANES; i++) {
+        const double sum = (double)s.hi[i] + (double)s.lo[i];
+        k->sums[(ptrdiff_t)plane * LANES + i] = (float)(sum * (double)(float)k->args->scale);
+    }
+}
+
+void fdm_f32_resample_backward(const struct fdm_exec *exec, const struct fdm_map *d_out,
+                               const struct fdm_resample_backward_args *args) {
+    float filter[FDM_MAX_FILTER * FDM_MAX_FILTER];
+    for (int i = 0; i < args->len * args->len; i++)
+        filter[i] = args->filter[i] * (args->up ? 4.0f : 1.0f); /* exact */
+    const int blocks = fdm_f32_blocks(d_out->c), planes = d_out->n * blocks;
+    float *sums = exec->scratch, *rows = sums + (ptrdiff_t)planes * LANES;
+#pragma omp parallel for num_threads(exec->threads) schedule(static)
+    for (int p = 0; p < planes; p++) {
+        struct backward k = {exec, d_out, args, filter, sums, rows};
+        k.row += (size_t)fdm_thread_index() * widest_row(d_out->w) * LANES;
+        if (args->d_in.map) adjoint_plane(&k, p / blocks, p % blocks);
+        if (args->d_residual.map) residual_plane(&k, p / blocks, p % blocks);
+        if (args->d_in.map && !args->d_in.accumulate) fdm_f32_zero_halo(args->d_in.map, p);
+        if (args->d_residual.map && !args->d_residual.accumulate) fdm_f32_zero_halo(args->d_residual.map, p);
+        if (args->d_bias) bias_plane(&k, p);
+    }
+    if (!args->d_bias) return;
+    fdm_f32_sum_samples(exec, sums, d_out->n, (size_t)blocks * LANES);
+    memcpy(args->d_bias, sums, (size_t)d_out->c * sizeof(float));
 }

@@ -36,6 +36,7 @@ static void block(struct walk *w, const char *name, int out, bool up, bool down,
     const struct fdm_block_spec spec = {
         .in = channels_of(w, w->x), .out = out, .up = up, .down = down, .attention = attention};
     w->x = fdm_block_build(w->g, name, w->x, w->emb, &spec);
+    w->g->segment++;
 }
 
 /* emb = silu(map_layer1(silu(map_layer0(swap(map_noise(c_noise)) + map_label(...) + map_augment(...))))) */
@@ -128,6 +129,7 @@ static void build_encoder(struct walk *w) {
             const int conv = fdm_graph_module(w->g, FDM_MODULE_CONV2D, level_name(name, "enc", resolution, "conv", -1),
                                               c->model_channels, c->img_channels, 3, true, false);
             w->x = fdm_graph_conv2d(w->g, conv, w->g->x)->out;
+            w->g->segment++;
             w->skips[w->skip_count++] = w->x;
         } else {
             block(w, level_name(name, "enc", resolution, "down", -1), channels_of(w, w->x), false, true, false);
@@ -203,6 +205,7 @@ bool fdm_unet_build(struct fdm_graph *graph, const fdm_config *config) {
     }
     graph->x = fdm_graph_value(graph, config->img_channels, config->img_resolution, config->img_resolution);
     build_embedding(&w);
+    graph->segment++;
     build_encoder(&w);
     build_decoder(&w);
     free(w.skips);

@@ -119,32 +119,48 @@ static size_t packed_bytes(const struct fdm_backend *b, const struct fdm_module 
     return 0;
 }
 
-static bool copy_floats(float **out, const float *in, size_t count) {
-    *out = malloc(count * sizeof **out);
-    if (*out) memcpy(*out, in, count * sizeof **out); // NOLINT(*-core.NonNullParamChecker): only found tensors come here
-    return *out != NULL;
+/* Into *out, allocated the first time. */
+static fdm_status copy_floats(float **out, const float *in, size_t count, const char *what, fdm_error *err) {
+    if (!*out) *out = malloc(count * sizeof **out);
+    if (!*out) return fdm_fail_oom(err, what, count * sizeof **out);
+    memcpy(*out, in, count * sizeof **out);
+    return FDM_OK;
 }
 
-static fdm_status pack_module(char *slab, struct fdm_graph *g, int index, const struct module_tensors *t,
-                              const struct fdm_backend *b, const struct fdm_exec *exec, fdm_error *err) {
+/* What steps read beside the packed parameters. */
+static fdm_status copy_buffers(struct fdm_graph *g, int index, const struct module_tensors *t, fdm_error *err) {
     struct fdm_module *m = &g->modules[index];
     const size_t taps = (size_t)g->filter_len * (size_t)g->filter_len;
-    const float *bias = t->bias;
-    if (t->filter && !copy_floats(&m->filter, t->filter, taps)) return fdm_fail_oom(err, "filter", taps * 4);
-    if (m->kind == FDM_MODULE_CONV2D && bias_after_resampling(g, index)) {
-        if (!copy_floats(&m->raw_bias, bias, (size_t)m->out)) return fdm_fail_oom(err, "bias", (size_t)m->out * 4);
-        bias = NULL;
-    }
-    char *packed = slab + m->packed;
+    fdm_status status = FDM_OK;
+    if (t->filter) status = copy_floats(&m->filter, t->filter, taps, "filter", err);
+    if (status == FDM_OK && t->freqs) status = copy_floats(&m->freqs, t->freqs, (size_t)m->out / 2, "frequencies", err);
+    if (status == FDM_OK && t->bias && m->kind == FDM_MODULE_CONV2D && bias_after_resampling(g, index))
+        status = copy_floats(&m->raw_bias, t->bias, (size_t)m->out, "bias", err);
+    return status;
+}
+
+static void pack_module(char *packed, const struct fdm_module *m, const float *weight, const float *bias,
+                        const struct fdm_backend *b, const struct fdm_exec *exec) {
     switch (m->kind) {
-    case FDM_MODULE_LINEAR: b->linear_pack(exec, packed, t->weight, bias, m->out, m->in); break;
+    case FDM_MODULE_LINEAR: b->linear_pack(exec, packed, weight, bias, m->out, m->in); break;
     case FDM_MODULE_CONV2D:
-        if (m->k) b->conv2d_pack(exec, packed, t->weight, bias, m->out, m->in, m->k);
+        if (m->k) b->conv2d_pack(exec, packed, weight, m->raw_bias ? NULL : bias, m->out, m->in, m->k);
         break;
-    case FDM_MODULE_GROUPNORM: b->groupnorm_pack(exec, packed, t->weight, bias, m->out); break;
-    case FDM_MODULE_NOISE: b->freqs_pack(packed, t->freqs, m->out / 2); break;
+    case FDM_MODULE_GROUPNORM: b->groupnorm_pack(exec, packed, weight, bias, m->out); break;
+    case FDM_MODULE_NOISE: b->freqs_pack(packed, m->freqs, m->out / 2); break;
     }
-    return FDM_OK;
+}
+
+void fdm_weights_repack(char *slab, struct fdm_graph *g, const struct fdm_parameters *list, const float *parameters,
+                        const struct fdm_backend *backend, const struct fdm_exec *exec) {
+    for (int i = 0; i < g->module_count; i++) {
+        const struct fdm_module *m = &g->modules[i];
+        const float *weight = list->weight[i] < 0 ? NULL : parameters + list->items[list->weight[i]].offset;
+        const float *bias = list->bias[i] < 0 ? NULL : parameters + list->items[list->bias[i]].offset;
+        if (m->kind == FDM_MODULE_NOISE) continue;
+        if (m->raw_bias && bias) memcpy(m->raw_bias, bias, (size_t)m->out * sizeof *bias);
+        pack_module(slab + m->packed, m, weight, bias, backend, exec);
+    }
 }
 
 fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors *weights, const fdm_config *config,
@@ -171,8 +187,11 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
         *slab = fdm_malloc_aligned(bytes);
         if (!*slab) status = fdm_fail_oom(err, "packed weights", bytes);
     }
-    for (int i = 0; i < g->module_count && status == FDM_OK; i++)
-        status = pack_module(*slab, g, i, &tensors[i], backend, exec, err);
+    for (int i = 0; i < g->module_count && status == FDM_OK; i++) {
+        status = copy_buffers(g, i, &tensors[i], err);
+        if (status == FDM_OK)
+            pack_module(*slab + g->modules[i].packed, &g->modules[i], tensors[i].weight, tensors[i].bias, backend, exec);
+    }
     free(tensors);
     if (status != FDM_OK) {
         fdm_free_aligned(*slab);

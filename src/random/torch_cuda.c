@@ -9,6 +9,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/philox.h"
+
 enum { BLOCK_THREADS = 256 };
 
 typedef struct launch {
@@ -32,7 +34,7 @@ static void philox_words(uint32_t words[4], const launch *l, size_t thread, size
     const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32), (uint32_t)thread,
                                  (uint32_t)((uint64_t)thread >> 32)};
     const uint32_t key[2] = {(uint32_t)l->seed, (uint32_t)(l->seed >> 32)};
-    fdm_philox4x32_10(words, counter, key);
+    fdm_philox_block(words, counter, key);
 }
 
 /* Turns four words into the values of one round of one thread; `bound` is randint's. */
@@ -68,20 +70,6 @@ static float unit_f32(uint32_t x) {
 static double unit_f64(uint32_t low, uint32_t high) {
     uint64_t bits = (uint64_t)low ^ (uint64_t)high << 21;
     return (double)bits * 0x1p-53 + 0x1p-54;
-}
-
-static void box_muller_f32(float out[2], uint32_t x, uint32_t y) {
-    const float scale = (float)(FDM_TWO_PI * 0x1p-32), shift = (float)(FDM_TWO_PI * 0x1p-33);
-    float r = sqrtf(-2.0f * (float)log((double)unit_f32(x)));
-    float v = fmaf((float)y, scale, shift);
-    out[0] = r * (float)sin((double)v);
-    out[1] = r * (float)cos((double)v);
-}
-
-static void normals_f32(void *values, const uint32_t words[4], uint64_t unused) {
-    (void)unused;
-    box_muller_f32((float *)values, words[0], words[1]);
-    box_muller_f32((float *)values + 2, words[2], words[3]);
 }
 
 static void normals_f64(void *values, const uint32_t words[4], uint64_t unused) {
@@ -120,8 +108,69 @@ static void integers_64(void *values, const uint32_t words[4], uint64_t bound) {
     }
 }
 
+/* One of the two normals of a pair of words: sine first. */
+static float box_muller_f32(uint32_t x, uint32_t y, bool second) {
+    const float scale = (float)(FDM_TWO_PI * 0x1p-32), shift = (float)(FDM_TWO_PI * 0x1p-33);
+    float r = sqrtf(-2.0f * (float)log((double)unit_f32(x)));
+    double v = fmaf((float)y, scale, shift);
+    return r * (float)(second ? cos(v) : sin(v));
+}
+
+enum { LANES = 64 };
+
+/* philox_words of LANES threads from `thread` on, side by side so that the compiler vectorises them. */
+static void philox_lanes(uint32_t words[4][LANES], const launch *l, size_t thread, size_t round) {
+    uint32_t *c0 = words[0], *c1 = words[1], *c2 = words[2], *c3 = words[3];
+    uint32_t k0 = (uint32_t)l->seed, k1 = (uint32_t)(l->seed >> 32);
+    for (size_t i = 0; i < LANES; i++) {
+        c0[i] = (uint32_t)(l->first_block + round);
+        c1[i] = (uint32_t)((l->first_block + round) >> 32);
+        c2[i] = (uint32_t)(thread + i);
+        c3[i] = (uint32_t)((uint64_t)(thread + i) >> 32);
+    }
+    for (int step = 0; step < 10; step++) {
+#pragma omp simd
+        for (size_t i = 0; i < LANES; i++) {
+            uint64_t p0 = (uint64_t)0xD2511F53u * c0[i], p1 = (uint64_t)0xCD9E8D57u * c2[i];
+            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+            c1[i] = (uint32_t)p1;
+            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+            c3[i] = (uint32_t)p0;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+/* A launch as in fill, many threads side by side, and only those of a round's four values that the tensor takes (one,
+ * for up to 221,184 elements): training spends its random numbers here.  Into `narrow` or, widened, into `wide`. */
+static void fill_normals_f32(fdm_rng *rng, float *narrow, double *wide, size_t n) {
+    launch l = begin_launch(rng, n, 4);
+    uint32_t words[4][LANES];
+    for (size_t round = 0; round < l.rounds; round++) {
+        size_t base = round * 4 * l.threads;
+        for (size_t first = 0; first < l.threads && base + first < n; first += LANES) { /* threads: a multiple of 256 */
+            philox_lanes(words, &l, first, round);
+            for (size_t k = 0; k < 4; k++) {
+                size_t element = base + k * l.threads + first;
+                for (size_t i = 0; i < LANES && element < n; i++, element++) {
+                    float value = box_muller_f32(words[k & 2][i], words[(k & 2) + 1][i], k & 1);
+                    if (narrow)
+                        narrow[element] = value;
+                    else
+                        wide[element] = value;
+                }
+            }
+        }
+    }
+}
+
 void fdm_torch_cuda_normal_f32(fdm_rng *rng, float *out, size_t n) {
-    fill(rng, out, n, 4, sizeof *out, normals_f32, 0);
+    fill_normals_f32(rng, out, NULL, n);
+}
+
+void fdm_torch_cuda_normal_f32_wide(fdm_rng *rng, double *out, size_t n) {
+    fill_normals_f32(rng, NULL, out, n);
 }
 
 void fdm_torch_cuda_normal_f64(fdm_rng *rng, double *out, size_t n) {

@@ -28,6 +28,18 @@ static const struct fdm_backend reference_table = {
     .attention = fdm_ref_attention,
     .concat = fdm_ref_concat,
     .add = fdm_ref_add,
+    .conv2d_backward = fdm_ref_conv2d_backward,
+    .resample_backward = fdm_ref_resample_backward,
+    .groupnorm_backward = fdm_ref_groupnorm_backward,
+    .linear_backward = fdm_ref_linear_backward,
+    .attention_backward = fdm_ref_attention_backward,
+    .concat_backward = fdm_ref_concat_backward,
+    .conv2d_backward_scratch = fdm_ref_conv2d_backward_scratch,
+    .resample_backward_scratch = fdm_ref_resample_backward_scratch,
+    .groupnorm_backward_scratch = fdm_ref_groupnorm_backward_scratch,
+    .linear_backward_scratch = fdm_ref_linear_backward_scratch,
+    .attention_backward_scratch = fdm_ref_attention_backward_scratch,
+    .add_gradients = fdm_ref_add_gradients,
 };
 
 const struct fdm_backend *fdm_backend_reference(void) { return &reference_table; }

@@ -14,7 +14,7 @@ declare -A may=(
     [reference]="base nn"
     [nn]="base io simd process precond"
     [sample]="base io random process precond nn"
-    [train]="base io random process precond nn"
+    [train]="base io simd random process precond nn"
     [verify]="base io random process precond nn sample train"
     [cli]="base io simd random process precond nn sample train verify"
 )
@@ -24,7 +24,9 @@ declare -A part_of_header=(
     [tensorfile]=io [safetensors]=io [npz]=io [png]=io [image]=io [dataset]=io
     [random]=random [process]=process [precond]=precond
     [config]=nn [model]=nn [denoiser]=nn
-    [sample]=sample [sampler]=sample [train]=train [compare]=verify
+    [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
+    [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train
+    [compare]=verify
 )
 
 # violations FILE PART: one line for every include that the table does not allow

@@ -1,0 +1,114 @@
+/* network.c - one network on one backend: create, plan, run. */
+#include "nn/network.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "base/threads.h"
+#include "nn/weights.h"
+#include "simd/kernels.h"
+
+enum { MAX_THREADS = 1024, MAX_BATCH = 65536 };
+
+static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options *options, fdm_error *err) {
+    const char *name = options && options->backend ? options->backend : "auto";
+    const int threads = options ? options->threads : 0;
+    if (threads < 0 || threads > MAX_THREADS)
+        return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
+    net->exec.threads = threads ? threads : fdm_max_threads();
+    if (strcmp(name, "reference") == 0) {
+        net->backend = fdm_backend_reference();
+        snprintf(net->backend_name, sizeof net->backend_name, "reference (f64)");
+        return FDM_OK;
+    }
+    if (strcmp(name, "auto") != 0)
+        return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
+    enum fdm_isa isa;
+    const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
+    if (status != FDM_OK) return status;
+    net->backend = fdm_backend_f32();
+    net->exec.kernels = fdm_kernels_for(isa);
+    net->exec.conv = fdm_conv_kernels_for(isa);
+    snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));
+    return FDM_OK;
+}
+
+fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config, const fdm_tensors *weights,
+                              const char *where, const fdm_run_options *options, fdm_error *err) {
+    fdm_status status = fdm_config_check(config, where, err);
+    if (status != FDM_OK) return status;
+    net->config = *config;
+    status = choose_backend(net, options, err);
+    if (status == FDM_OK && !fdm_unet_build(&net->graph, config)) status = fdm_fail_oom(err, "network graph", 0);
+    if (status == FDM_OK)
+        status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, where, err);
+    return status;
+}
+
+static void drop_plan(struct fdm_network *net) {
+    fdm_free_aligned(net->arena);
+    fdm_free_aligned(net->exec.scratch);
+    net->arena = NULL;
+    net->exec.scratch = NULL;
+    fdm_plan_free(&net->plan);
+}
+
+void fdm_network_free(struct fdm_network *net) {
+    drop_plan(net);
+    fdm_graph_free(&net->graph);
+    fdm_free_aligned(net->slab);
+    *net = (struct fdm_network){0};
+}
+
+fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_options *options, fdm_error *err) {
+    const struct fdm_plan *now = &net->plan;
+    struct fdm_plan plan;
+    if (options->n < 1 || options->n > MAX_BATCH)
+        return fdm_fail(err, FDM_BAD_USAGE, "batch of %d samples; 1 to %d are possible", options->n, MAX_BATCH);
+    if (now->n == options->n && now->trace == options->trace && now->backward == options->backward &&
+        now->recompute == options->recompute)
+        return FDM_OK;
+    drop_plan(net);
+    const fdm_status status = fdm_plan_make(&plan, &net->graph, net->backend, options, err);
+    if (status != FDM_OK) return status;
+    net->plan = plan;
+    net->arena = fdm_malloc_aligned(plan.arena_bytes);
+    if (!net->arena) {
+        drop_plan(net);
+        return fdm_fail_oom(err, "activations; try a smaller batch", plan.arena_bytes);
+    }
+    net->exec.scratch = fdm_malloc_aligned(plan.scratch_bytes);
+    if (!net->exec.scratch) {
+        drop_plan(net);
+        return fdm_fail_oom(err, "scratch; try a smaller batch", plan.scratch_bytes);
+    }
+    net->exec.scratch_bytes = plan.scratch_bytes;
+    return FDM_OK;
+}
+
+struct fdm_run fdm_network_run(struct fdm_network *net) {
+    return (struct fdm_run){.g = &net->graph,
+                            .plan = &net->plan,
+                            .backend = net->backend,
+                            .exec = &net->exec,
+                            .arena = net->arena,
+                            .slab = net->slab,
+                            .n = net->plan.n};
+}
+
+void fdm_scale_input(double *scaled, const double *x, double c_in, size_t count, bool f32) {
+    for (size_t i = 0; i < count; i++) scaled[i] = f32 ? (double)((float)c_in * (float)x[i]) : c_in * x[i];
+}
+
+void fdm_combine_output(double *D, const double *x, const double *F, const fdm_precond_coeffs *c, size_t count, bool f32) {
+    for (size_t i = 0; i < count; i++) {
+        if (f32) {
+            const float skip = (float)c->c_skip * (float)x[i], out = (float)c->c_out * (float)F[i];
+            D[i] = (double)(skip + out);
+        } else {
+            D[i] = c->c_skip * x[i] + c->c_out * F[i];
+        }
+    }
+}
+

@@ -1,0 +1,175 @@
+/* run_dir.c - the files of a run directory. */
+#include "train/run_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "fdm/safetensors.h"
+
+enum { KEPT_STATES = 2 };
+static const char state_prefix[] = "training-state-", state_suffix[] = ".safetensors";
+
+static fdm_status make_dirs(const char *path, fdm_error *err) {
+    struct stat st;
+    char *part = fdm_strdup(path);
+    if (!part) return fdm_fail_oom(err, "path", strlen(path));
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        (void)mkdir(part, 0777); /* the last one shows what went wrong */
+        *slash = '/';
+    }
+    const int made = mkdir(part, 0777), why = errno;
+    free(part);
+    if (made != 0 && why != EEXIST)
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(why));
+    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: a file is in its place", path);
+    return FDM_OK;
+}
+
+fdm_status fdm_run_dir_name(char out[FDM_RUN_PATH], const struct fdm_run_dir *dir, fdm_error *err, const char *format, ...) {
+    va_list args;
+    const size_t used = (size_t)snprintf(out, FDM_RUN_PATH, "%s/", dir->path);
+    va_start(args, format);
+    const int more = used < FDM_RUN_PATH ? vsnprintf(out + used, FDM_RUN_PATH - used, format, args) : -1;
+    va_end(args);
+    if (more < 0 || used + (size_t)more >= FDM_RUN_PATH)
+        return fdm_fail(err, FDM_BAD_USAGE, "the path of the run directory is too long: %s", dir->path);
+    return FDM_OK;
+}
+
+static fdm_status open_append(FILE **out, const struct fdm_run_dir *dir, const char *name, fdm_error *err) {
+    char path[FDM_RUN_PATH];
+    const fdm_status status = fdm_run_dir_name(path, dir, err, "%s", name);
+    if (status != FDM_OK) return status;
+    *out = fopen(path, "ae");
+    return *out ? FDM_OK : fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write: %s", path, strerror(errno));
+}
+
+fdm_status fdm_run_dir_open(struct fdm_run_dir *dir, const char *path, bool resume, const fdm_train_hooks *hooks,
+                            fdm_error *err) {
+    char options[FDM_RUN_PATH];
+    *dir = (struct fdm_run_dir){.hooks = hooks};
+    if ((size_t)snprintf(dir->path, sizeof dir->path, "%s", path) >= sizeof dir->path)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: the path is too long", path);
+    fdm_status status = make_dirs(path, err);
+    if (status == FDM_OK) status = fdm_run_dir_name(options, dir, err, "training_options.json");
+    if (status == FDM_OK && !resume && access(options, F_OK) == 0)
+        status = fdm_fail(err, FDM_BAD_USAGE, "%s: holds a training run; go on with --resume %s, or choose another --outdir",
+                          path, path);
+    if (status == FDM_OK) status = open_append(&dir->log, dir, "log.txt", err);
+    if (status == FDM_OK && flock(fileno(dir->log), LOCK_EX | LOCK_NB) != 0)
+        status = fdm_fail(err, FDM_NO_RESOURCE, "%s: another process is training in this folder", path);
+    if (status == FDM_OK) status = open_append(&dir->stats, dir, "stats.jsonl", err);
+    if (status != FDM_OK) fdm_run_dir_close(dir);
+    return status;
+}
+
+void fdm_run_dir_close(struct fdm_run_dir *dir) {
+    if (dir->log) (void)fclose(dir->log);
+    if (dir->stats) (void)fclose(dir->stats);
+    dir->log = dir->stats = NULL;
+}
+
+void fdm_run_dir_say(struct fdm_run_dir *dir, const char *format, ...) {
+    char line[4608];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (dir->hooks && dir->hooks->say) dir->hooks->say(dir->hooks->user, line);
+    if (!dir->log) return;
+    if (fprintf(dir->log, "%s\n", line) >= 0 && fflush(dir->log) == 0) return;
+    clearerr(dir->log);
+    if (!dir->log_failed && dir->hooks && dir->hooks->say)
+        dir->hooks->say(dir->hooks->user, "log.txt cannot be written (is the disk full?)");
+    dir->log_failed = true;
+}
+
+/* --- states --- */
+
+/* The image count in a state's file name, or -1. */
+static int64_t state_images(const char *name) {
+    const size_t prefix = sizeof state_prefix - 1;
+    int64_t images = 0;
+    if (strncmp(name, state_prefix, prefix) != 0) return -1;
+    const char *digits = name + prefix;
+    const size_t count = strspn(digits, "0123456789");
+    if (count < 9 || count > 18 || strcmp(digits + count, state_suffix) != 0) return -1;
+    for (size_t i = 0; i < count; i++) images = images * 10 + (digits[i] - '0');
+    return images;
+}
+
+static int newest_first(const void *a, const void *b) {
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+fdm_status fdm_run_dir_states(int64_t **images, int *count, const struct fdm_run_dir *dir, fdm_error *err) {
+    int64_t *found = NULL;
+    size_t used = 0, room = 0;
+    *images = NULL;
+    *count = 0;
+    DIR *folder = opendir(dir->path);
+    if (!folder) return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot read the folder: %s", dir->path, strerror(errno));
+    for (const struct dirent *entry; (entry = readdir(folder));) {
+        const int64_t at = state_images(entry->d_name);
+        if (at < 0) continue;
+        if (used == room) {
+            room = 2 * room + 8;
+            int64_t *more = realloc(found, room * sizeof *found);
+            if (!more) {
+                free(found);
+                (void)closedir(folder);
+                return fdm_fail_oom(err, "list of states", room * sizeof *found);
+            }
+            found = more;
+        }
+        found[used++] = at;
+    }
+    (void)closedir(folder);
+    if (used) qsort(found, used, sizeof *found, newest_first);
+    *images = found;
+    *count = (int)used;
+    return FDM_OK;
+}
+
+static void remove_old_states(const struct fdm_run_dir *dir) {
+    int64_t *images;
+    int count;
+    char path[FDM_RUN_PATH];
+    if (fdm_run_dir_states(&images, &count, dir, NULL) != FDM_OK) return;
+    for (int i = KEPT_STATES; i < count; i++)
+        if (fdm_run_dir_name(path, dir, NULL, "%s%09" PRId64 "%s", state_prefix, images[i], state_suffix) == FDM_OK)
+            (void)unlink(path);
+    free(images);
+}
+
+fdm_status fdm_run_dir_save(struct fdm_run_dir *dir, const fdm_tensors *state, int64_t images, fdm_error *err) {
+    char path[FDM_RUN_PATH];
+    fdm_status status = fdm_run_dir_name(path, dir, err, "%s%09" PRId64 "%s", state_prefix, images, state_suffix);
+    if (status == FDM_OK) status = fdm_safetensors_write(state, path, err);
+    if (status == FDM_OK) remove_old_states(dir);
+    return status;
+}
+
+/* --- stats.jsonl --- */
+
+int64_t fdm_run_dir_stats_length(const struct fdm_run_dir *dir) {
+    struct stat st;
+    (void)fflush(dir->stats);
+    return fstat(fileno(dir->stats), &st) == 0 ? (int64_t)st.st_size : 0;
+}
+
+void fdm_run_dir_stats_cut(struct fdm_run_dir *dir, int64_t length) {
+    if (length < fdm_run_dir_stats_length(dir) && ftruncate(fileno(dir->stats), (off_t)length) != 0)
+        fdm_run_dir_say(dir, "stats.jsonl cannot be cut back to the resumed state: %s", strerror(errno));
+}

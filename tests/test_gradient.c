@@ -1,0 +1,404 @@
+/* test_gradient.c - the gradient of the whole objective: published gradients, finite differences, same bits. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fdm/gradient.h"
+#include "fdm/loss.h"
+#include "fdm/safetensors.h"
+#include "golden.h"
+#include "networks.h"
+
+/* Relative to the largest element of each parameter's gradient. */
+static const double TOLERANCE_F32 = 2e-5, TOLERANCE_F64 = 1e-10;
+
+static fdm_gradient *open_model(const char *path, const struct runner *r, int threads, fdm_recompute recompute) {
+    const fdm_run_options options = {.backend = r->backend, .isa = r->isa, .threads = threads, .recompute = recompute};
+    fdm_tensors set = {0};
+    fdm_config config;
+    fdm_error err = {0};
+    fdm_gradient *g = NULL;
+    ck_assert_msg(fdm_safetensors_read(&set, path, &err) == FDM_OK, "%s", err.message);
+    ck_assert_msg(fdm_config_from_tensors(&config, &set, path, &err) == FDM_OK, "%s", err.message);
+    ck_assert_msg(fdm_gradient_create(&g, &config, &set, path, &options, &err) == FDM_OK, "%s", err.message);
+    fdm_tensors_free(&set);
+    return g;
+}
+
+static void *compute(fdm_gradient *g, const fdm_gradient_args *args) {
+    fdm_error err = {0};
+    void *gradient = calloc(fdm_gradient_size(g), fdm_dtype_size(fdm_gradient_dtype(g)));
+    ck_assert_msg(fdm_gradient_compute(g, gradient, args, &err) == FDM_OK, "%s", err.message);
+    return gradient;
+}
+
+static double *as_doubles(const fdm_gradient *g, const void *gradient, fdm_parameter_info p) {
+    double *values = malloc(p.count * sizeof *values);
+    for (size_t i = 0; i < p.count; i++)
+        values[i] = fdm_gradient_dtype(g) == FDM_F64 ? ((const double *)gradient)[p.offset + i]
+                                                     : (double)((const float *)gradient)[p.offset + i];
+    return values;
+}
+
+/* ---- the published gradients ---- */
+
+static const char *const grad_goldens[] = {"grad_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug.safetensors",
+                                           "grad_FDM_VEPrecond_ncsnpp_tiny_r16_m2_aug.safetensors"};
+
+static void check_parameters(const fdm_tensors *set, const struct runner *r, const fdm_gradient *g, const void *gradient) {
+    double worst = 0, worst_published = 0;
+    const char *worst_name = "";
+    int with_truth = 0;
+    for (int i = 0; i < fdm_gradient_parameter_count(g); i++) {
+        const fdm_parameter_info p = fdm_gradient_parameter(g, i);
+        const bool f64 = golden_find(set, "grad64.", p.name) != NULL;
+        double *truth = golden_f64(set, f64 ? "grad64." : "grad.", p.name), *got = as_doubles(g, gradient, p);
+        double *published = golden_f64(set, "grad.", p.name);
+        ck_assert_uint_eq((size_t)fdm_tensor_numel(golden_get(set, "grad.", p.name)), p.count);
+        const struct golden_error e = golden_compare(got, truth, p.count), theirs = golden_compare(published, truth, p.count);
+        const double tolerance = !r->f32 && f64 ? TOLERANCE_F64 : TOLERANCE_F32;
+        ck_assert_msg(e.max_scaled <= tolerance, "%s: %s is %.3g of its largest element off (element %zu)", r->label, p.name,
+                      e.max_scaled, e.worst);
+        with_truth += f64;
+        if (e.max_scaled > worst) {
+            worst = e.max_scaled;
+            worst_name = p.name;
+        }
+        if (theirs.max_scaled > worst_published) worst_published = theirs.max_scaled;
+        free(truth);
+        free(got);
+        free(published);
+    }
+    printf("  %-9s worst %.2e (%s); PyTorch f32 %.2e; %d of %d against f64\n", r->label, worst, worst_name, worst_published,
+           with_truth, fdm_gradient_parameter_count(g));
+}
+
+/* The loss weights in the backend's precision, limited as the published warm-up was at that call. */
+static void weigh(double *weight, const double *sigma, int n, const fdm_tensors *set, const fdm_gradient *g) {
+    fdm_loss loss;
+    const fdm_dtype precision = fdm_gradient_dtype(g);
+    const double limit = strtod(fdm_tensors_meta(set, "clamp_cur_before"), NULL);
+    ck_assert_int_eq(fdm_loss_init(&loss, fdm_gradient_config(g)->precond.kind, NULL), FDM_OK);
+    for (int i = 0; i < n; i++) weight[i] = fdm_loss_clamp(fdm_loss_weight(&loss, sigma[i], precision), limit, precision);
+}
+
+START_TEST(published_gradients) {
+    struct runner list[MAX_RUNNERS];
+    const int count = runners(list);
+    fdm_tensors set;
+    golden_load(&set, grad_goldens[_i]);
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", FDM_TEST_GOLDEN_DIR, fdm_tensors_meta(&set, "weights_from"));
+    double *y = golden_f64(&set, "", "y"), *sigma = golden_f64(&set, "", "sigma"), *noise = golden_f64(&set, "", "noise_unit");
+    double *weight = golden_f64(&set, "", "weight"), *augment = golden_f64(&set, "", "augment_labels");
+    const int n = golden_dim(&set, "", "y", 0);
+    const size_t pixels = (size_t)fdm_tensor_numel(golden_get(&set, "", "y"));
+    double *D = malloc(pixels * sizeof *D), *loss = malloc((size_t)n * sizeof *loss);
+    printf("%s\n", grad_goldens[_i]);
+    for (int k = 0; k < count; k++) {
+        fdm_gradient *g = open_model(path, &list[k], 2, FDM_RECOMPUTE_OFF);
+        weigh(weight, sigma, n, &set, g);
+        const fdm_gradient_args args = {.n = n, .y = y, .sigma = sigma, .noise_unit = noise, .weight = weight,
+                                        .augment_labels = augment, .scale = 1.0 / n, .D = D, .loss = loss};
+        void *gradient = compute(g, &args);
+        check_parameters(&set, &list[k], g, gradient);
+        double *truth = golden_f64(&set, "", "D_yn"), *per_sample = golden_f64(&set, "", "loss_per_sample");
+        ck_assert_double_le(golden_compare(D, truth, pixels).max_scaled, 1e-5);
+        ck_assert_double_le(golden_compare(loss, per_sample, (size_t)n).max_rel, 1e-5);
+        free(truth);
+        free(per_sample);
+        free(gradient);
+        fdm_gradient_free(&g);
+    }
+    free(y);
+    free(sigma);
+    free(noise);
+    free(weight);
+    free(augment);
+    free(D);
+    free(loss);
+    fdm_tensors_free(&set);
+}
+END_TEST
+
+/* ---- random batches on any model ---- */
+
+struct batch {
+    int n;
+    size_t pixels; /* of one sample */
+    double *y, *noise, *sigma, *weight, *labels, *augment;
+    uint64_t *keys;
+    int label_dim, augment_dim;
+};
+
+static double uniform(uint64_t *state) { /* SplitMix64; [-1, 1) with 24 bits, which f32 holds */
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    z ^= z >> 31;
+    return (double)(z >> 40) * 0x1p-23 - 1;
+}
+
+static double *random_values(size_t count, double scale, uint64_t *state) {
+    double *v = malloc((count ? count : 1) * sizeof *v);
+    for (size_t i = 0; i < count; i++) v[i] = scale * uniform(state);
+    return v;
+}
+
+static struct batch make_batch(const fdm_config *c, int n, uint64_t seed) {
+    struct batch b = {.n = n, .label_dim = c->label_dim, .augment_dim = c->augment_dim};
+    uint64_t state = seed;
+    b.pixels = (size_t)c->img_channels * (size_t)c->img_resolution * (size_t)c->img_resolution;
+    b.y = random_values((size_t)n * b.pixels, 1, &state);
+    b.noise = random_values((size_t)n * b.pixels, 2, &state);
+    b.labels = random_values((size_t)(n * c->label_dim), 1, &state);
+    b.augment = random_values((size_t)(n * c->augment_dim), 1, &state);
+    b.sigma = malloc((size_t)n * sizeof *b.sigma);
+    b.weight = malloc((size_t)n * sizeof *b.weight);
+    b.keys = malloc((size_t)n * sizeof *b.keys);
+    for (int i = 0; i < n; i++) {
+        b.sigma[i] = (double)(float)(0.5 * exp(uniform(&state)));
+        b.weight[i] = (double)(float)(2 + uniform(&state));
+        b.keys[i] = (uint64_t)(uniform(&state) * 0x1p60);
+    }
+    return b;
+}
+
+static void free_batch(struct batch *b) {
+    free(b->y);
+    free(b->noise);
+    free(b->sigma);
+    free(b->weight);
+    free(b->labels);
+    free(b->augment);
+    free(b->keys);
+}
+
+/* Samples first .. first+n-1 of the batch. */
+static fdm_gradient_args part(const struct batch *b, int first, int n, double dropout) {
+    const size_t at = (size_t)first;
+    return (fdm_gradient_args){.n = n,
+                               .y = b->y + at * b->pixels,
+                               .sigma = b->sigma + at,
+                               .noise_unit = b->noise + at * b->pixels,
+                               .weight = b->weight + at,
+                               .class_labels = b->label_dim ? b->labels + at * (size_t)b->label_dim : NULL,
+                               .augment_labels = b->augment_dim ? b->augment + at * (size_t)b->augment_dim : NULL,
+                               .scale = 1.0 / b->n,
+                               .dropout = dropout,
+                               .dropout_keys = b->keys + at};
+}
+
+enum { MODELS = 21 }; /* goldens net_*, ours included */
+
+/* ---- central differences of the whole loss, in f64 ---- */
+
+static double total_loss(fdm_gradient *g, const struct batch *b, double dropout) {
+    double *loss = malloc((size_t)b->n * sizeof *loss), sum = 0;
+    fdm_gradient_args args = part(b, 0, b->n, dropout);
+    args.loss = loss;
+    fdm_gradient_values_changed(g);
+    free(compute(g, &args));
+    for (int i = 0; i < b->n; i++) sum += loss[i];
+    free(loss);
+    return sum * args.scale;
+}
+
+/* L(p + h d) - L(p - h d) over 2h; p and h d are short binary numbers, so that f32 parameters hold p +- h d exactly. */
+static double slope(fdm_gradient *g, const struct batch *b, fdm_parameter_info p, const float *direction, float h) {
+    float *values = fdm_gradient_values(g) + p.offset, *saved = malloc(p.count * sizeof *saved);
+    double side[2];
+    memcpy(saved, values, p.count * sizeof *saved);
+    for (int s = 0; s < 2; s++) {
+        for (size_t i = 0; i < p.count; i++) values[i] = saved[i] + (s ? -h : h) * direction[i];
+        side[s] = total_loss(g, b, 0.25);
+    }
+    memcpy(values, saved, p.count * sizeof *saved);
+    free(saved);
+    return (side[0] - side[1]) / (2 * (double)h);
+}
+
+/* Every parameter along a random direction of +-1; the two step sizes are extrapolated to zero. */
+START_TEST(finite_differences) {
+    const struct runner reference = {"reference", "reference", NULL, false};
+    struct model_files files;
+    model_files_find(&files);
+    ck_assert_uint_eq(files.count, MODELS);
+    fdm_gradient *g = open_model(files.paths[_i], &reference, 1, FDM_RECOMPUTE_OFF);
+    struct batch b = make_batch(fdm_gradient_config(g), 2, 77);
+    for (size_t i = 0; i < fdm_gradient_size(g); i++)
+        fdm_gradient_values(g)[i] = (float)(nearbyint((double)fdm_gradient_values(g)[i] * 1024) / 1024);
+    fdm_gradient_values_changed(g);
+    const fdm_gradient_args args = part(&b, 0, b.n, 0.25);
+    double *gradient = compute(g, &args), worst = 0;
+    const char *worst_name = "";
+    uint64_t state = 5;
+    for (int i = _i % 3; i < fdm_gradient_parameter_count(g); i += 3) { /* a third of each network: 5 runs a parameter */
+        const fdm_parameter_info p = fdm_gradient_parameter(g, i);
+        float *direction = malloc(p.count * sizeof *direction);
+        double along = 0, size = 0;
+        for (size_t k = 0; k < p.count; k++) {
+            direction[k] = uniform(&state) < 0 ? -1 : 1;
+            along += gradient[p.offset + k] * (double)direction[k];
+            size += fabs(gradient[p.offset + k]);
+        }
+        const float h = p.count > 256 ? 0x1p-13f : 0x1p-10f;
+        const double coarse = slope(g, &b, p, direction, h), fine = slope(g, &b, p, direction, h / 2);
+        const double estimate = (4 * fine - coarse) / 3, error = fabs(estimate - along) / (size / sqrt((double)p.count) + 1e-3);
+        ck_assert_msg(error <= 2e-6, "%s: %s: gradient along a direction %.12g, differences %.12g", files.paths[_i], p.name,
+                      along, estimate);
+        if (error > worst) {
+            worst = error;
+            worst_name = p.name;
+        }
+        free(direction);
+    }
+    printf("%-66s differences: worst %.1e (%s)\n", files.paths[_i], worst, worst_name);
+    free(gradient);
+    free_batch(&b);
+    fdm_gradient_free(&g);
+    model_files_free(&files);
+}
+END_TEST
+
+/* ---- f32 against f64, and the same bits however it is computed ---- */
+
+enum { BATCH = 8 };
+
+static void check_against_f64(const char *path, const struct batch *b, const float *gradient, const struct runner *r) {
+    const struct runner reference = {"reference", "reference", NULL, false};
+    fdm_gradient *g = open_model(path, &reference, 2, FDM_RECOMPUTE_OFF);
+    const fdm_gradient_args args = part(b, 0, b->n, 0.25);
+    double *truth = compute(g, &args), worst = 0;
+    for (int i = 0; i < fdm_gradient_parameter_count(g); i++) {
+        const fdm_parameter_info p = fdm_gradient_parameter(g, i);
+        double largest = 0, off = 0;
+        const bool qkv_bias = strstr(p.name, "qkv.bias") != NULL; /* entries of K: 0 in exact arithmetic */
+        for (size_t k = 0; k < p.count; k++) largest = fmax(largest, fabs(truth[p.offset + k]));
+        for (size_t k = 0; k < p.count; k++) {
+            const double e = fabs((double)gradient[p.offset + k] - truth[p.offset + k]);
+            if (!(e <= off)) off = e;
+        }
+        if (qkv_bias && largest < 1e-6) continue;
+        ck_assert_msg(off <= 1e-4 * largest + 1e-9, "%s: %s: %s is %.3g off, largest element %.3g", path, r->label, p.name, off,
+                      largest);
+        if (largest > 1e-9) worst = fmax(worst, off / largest);
+    }
+    printf("%-66s %s against f64: %.1e of a parameter's largest element\n", path, r->label, worst);
+    free(truth);
+    fdm_gradient_free(&g);
+}
+
+static float *in_rounds(fdm_gradient *g, const struct batch *b, int size) {
+    fdm_accumulator *rounds;
+    fdm_error err = {0};
+    ck_assert_int_eq(fdm_accumulator_create(&rounds, g, &err), FDM_OK);
+    ck_assert_ptr_null(fdm_accumulator_sum(rounds));
+    for (int i = 0; i < b->n; i += size) {
+        const fdm_gradient_args args = part(b, i, i + size <= b->n ? size : b->n - i, 0.25);
+        ck_assert_msg(fdm_accumulator_add(rounds, &args, &err) == FDM_OK, "%s", err.message);
+    }
+    float *sum = malloc(fdm_gradient_size(g) * sizeof *sum);
+    memcpy(sum, fdm_accumulator_sum(rounds), fdm_gradient_size(g) * sizeof *sum);
+    fdm_accumulator_free(&rounds);
+    return sum;
+}
+
+START_TEST(same_bits) {
+    struct runner list[MAX_RUNNERS];
+    const int count = runners(list);
+    struct model_files files;
+    model_files_find(&files);
+    ck_assert_uint_eq(files.count, MODELS);
+    const char *path = files.paths[_i];
+    float *first = NULL;
+    struct batch b = {0};
+    for (int k = 1; k < count; k++) { /* list[0] is the reference */
+        for (int way = 0; way < 3; way++) { /* threads 1, 2, 3; recompute off, norm, block */
+            fdm_gradient *g = open_model(path, &list[k], way + 1, (fdm_recompute)way);
+            const size_t bytes = fdm_gradient_size(g) * sizeof(float);
+            if (!b.n) b = make_batch(fdm_gradient_config(g), BATCH, 99);
+            const fdm_gradient_args args = part(&b, 0, BATCH, 0.25);
+            float *gradient = compute(g, &args);
+            if (!first) {
+                first = gradient;
+                check_against_f64(path, &b, first, &list[k]);
+            } else {
+                ck_assert_msg(memcmp(first, gradient, bytes) == 0, "%s: %s, %d threads, recompute %d: other bits", path,
+                              list[k].label, way + 1, way);
+                free(gradient);
+            }
+            const int sizes[] = {1, 2, 4};
+            float *rounds = in_rounds(g, &b, sizes[way]);
+            ck_assert_msg(memcmp(first, rounds, bytes) == 0, "%s: %s: %d rounds of %d: other bits", path, list[k].label,
+                          BATCH / sizes[way], sizes[way]);
+            free(rounds);
+            fdm_gradient_free(&g);
+        }
+    }
+    free(first);
+    free_batch(&b);
+    model_files_free(&files);
+}
+END_TEST
+
+START_TEST(recompute_saves_memory) {
+    const struct runner portable = {"portable", "auto", "portable", true};
+    size_t bytes[3];
+    for (int way = 0; way < 3; way++) {
+        fdm_gradient *g = open_model(FDM_TEST_GOLDEN_DIR "/net_FDM_VPPrecond_ddpmpp_r16_m2_lab_aug.safetensors", &portable, 1,
+                                     (fdm_recompute)way);
+        struct batch b = make_batch(fdm_gradient_config(g), 4, 1);
+        const fdm_gradient_args args = part(&b, 0, 4, 0);
+        free(compute(g, &args));
+        bytes[way] = fdm_gradient_activation_bytes(g);
+        free_batch(&b);
+        fdm_gradient_free(&g);
+    }
+    printf("activations and scratch: %zu kB kept, %zu kB with norm, %zu kB with block\n", bytes[0] >> 10, bytes[1] >> 10,
+           bytes[2] >> 10);
+    ck_assert_uint_lt(bytes[1], bytes[0]);
+    ck_assert_uint_lt(bytes[2], bytes[1]);
+}
+END_TEST
+
+START_TEST(refusals) {
+    const struct runner portable = {"portable", "auto", "portable", true};
+    fdm_gradient *g = open_model(FDM_TEST_GOLDEN_DIR "/net_VPPrecond_ddpmpp_tiny_r16_lab.safetensors", &portable, 1,
+                                 FDM_RECOMPUTE_OFF);
+    struct batch b = make_batch(fdm_gradient_config(g), 1, 1);
+    float *gradient = calloc(fdm_gradient_size(g), sizeof *gradient);
+    fdm_error err = {0};
+    fdm_gradient_args args = part(&b, 0, 1, 1.0);
+    ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
+    args.dropout = NAN;
+    ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
+    args.dropout = 0;
+    args.n = 0;
+    ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
+    args.n = 65537;
+    ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
+    free(gradient);
+    free_batch(&b);
+    fdm_gradient_free(&g);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("gradient");
+    TCase *tc = tcase_create("gradient");
+    tcase_set_timeout(tc, 600);
+    tcase_add_loop_test(tc, published_gradients, 0, 2);
+    tcase_add_loop_test(tc, same_bits, 0, MODELS);
+    tcase_add_loop_test(tc, finite_differences, 0, MODELS);
+    tcase_add_test(tc, recompute_saves_memory);
+    tcase_add_test(tc, refusals);
+    suite_add_tcase(suite, tc);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
