@@ -40,9 +40,10 @@ FDM_API const char *fdm_gradient_backend_name(const fdm_gradient *gradient);
 FDM_API fdm_dtype fdm_gradient_dtype(const fdm_gradient *gradient);
 /* Bytes of activations and scratch that the latest batch needed. */
 FDM_API size_t fdm_gradient_activation_bytes(const fdm_gradient *gradient);
-/* Bytes of activations that a batch of n will need; the same for every instruction set and number of threads.
- * Errors: FDM_NO_RESOURCE. */
-FDM_API fdm_status fdm_gradient_plan_bytes(const fdm_gradient *gradient, int n, size_t *bytes, fdm_error *err);
+/* Bytes of activations that a batch of n needs with that recomputation; the same for every instruction set and number
+ * of threads.  Errors: FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_gradient_plan_bytes(const fdm_gradient *gradient, int n, fdm_recompute recompute, size_t *bytes,
+                                           fdm_error *err);
 
 /* Parameters lie one behind the other in a flat array, in the order of the published module. */
 typedef struct fdm_parameter_info {
@@ -86,8 +87,8 @@ typedef struct fdm_gradient_args {
 
 /* dL/dparameter into `gradient` (fdm_gradient_size elements of fdm_gradient_dtype).  Elements of parameters that the
  * loss cannot reach are left as they are.  A loss that is not finite is no error: it gives gradients that are not
- * finite.  Errors: FDM_BAD_USAGE for n outside 1..65536 or a dropout outside [0, 1); FDM_NO_RESOURCE;
- * FDM_INTERRUPTED from stop. */
+ * finite.  Errors: FDM_BAD_USAGE for n outside 1..65536, a dropout outside [0, 1) or without keys;
+ * FDM_NO_RESOURCE; FDM_INTERRUPTED from stop. */
 FDM_API fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradient_args *args, fdm_error *err);
 
 /* Sums gradients of accumulation rounds along the tree: at most floor(log2 rounds) + 1 gradients in memory. */

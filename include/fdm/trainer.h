@@ -35,6 +35,8 @@ typedef struct fdm_trainer_options {
 /* Published defaults: batch 512, lr 1e-3, betas 0.9 and 0.999, eps 1e-8, ramp 10000, half-life 500, ratio 0.05, scaling 1,
  * no warm-up. */
 FDM_API fdm_trainer_options fdm_trainer_defaults(void);
+/* FDM_BAD_USAGE names the first option that is out of its range. */
+FDM_API fdm_status fdm_trainer_check(const fdm_trainer_options *options, fdm_error *err);
 
 typedef struct fdm_trainer fdm_trainer;
 

@@ -72,8 +72,8 @@ void fdm_gradient_values_changed(fdm_gradient *g) {
     fdm_weights_repack(g->net.slab, &g->net.graph, &g->list, g->values, g->net.backend, &g->net.exec);
 }
 
-fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, size_t *bytes, fdm_error *err) {
-    const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = g->recompute};
+fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, fdm_recompute recompute, size_t *bytes, fdm_error *err) {
+    const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = recompute};
     struct fdm_plan plan;
     const fdm_status status = fdm_plan_make(&plan, &g->net.graph, g->net.backend, &options, err);
     if (status != FDM_OK) return status;
@@ -202,6 +202,8 @@ fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradi
         .n = args->n, .threads = g->net.exec.threads, .backward = true, .recompute = g->recompute};
     if (!(args->dropout >= 0 && args->dropout < 1))
         return fdm_fail(err, FDM_BAD_USAGE, "dropout: %g is no probability from 0 to below 1", args->dropout);
+    if (args->dropout > 0 && !args->dropout_keys)
+        return fdm_fail(err, FDM_BAD_USAGE, "dropout: %g needs a key for every sample", args->dropout);
     fdm_status status = fdm_network_prepare(&g->net, &plan, err);
     if (status != FDM_OK) return status;
     const size_t n = (size_t)args->n, r = (size_t)g->net.config.img_resolution;

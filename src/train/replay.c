@@ -26,7 +26,7 @@ struct replay {
 
 /* --- the recording's settings --- */
 
-/* Metadata `key` as JSON; NULL without an error if it is absent or null. */
+/* Metadata `key` as JSON, to be released even after an error; NULL without one if it is absent. */
 static fdm_status meta_json(json_t **out, const struct replay *r, const char *key, fdm_error *err) {
     json_error_t why;
     const char *text = fdm_tensors_meta(r->set, key);
@@ -36,6 +36,13 @@ static fdm_status meta_json(json_t **out, const struct replay *r, const char *ke
     *out = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &why);
     if (!*out) return fdm_fail(err, FDM_BAD_INPUT, "%s: metadata %s is no JSON: %s", r->where, key, why.text);
     return FDM_OK;
+}
+
+/* The same for an object. */
+static fdm_status meta_object(json_t **out, const struct replay *r, const char *key, fdm_error *err) {
+    const fdm_status status = meta_json(out, r, key, err);
+    if (status != FDM_OK || !*out || json_is_object(*out) || json_is_null(*out)) return status;
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: metadata %s is no JSON object", r->where, key);
 }
 
 /* *value = object[key] if it is there; null gives `null_value`. */
@@ -54,9 +61,9 @@ static fdm_status number(double *value, const json_t *object, const char *what, 
 }
 
 static fdm_status read_loop(struct replay *r, fdm_error *err) {
-    json_t *loop;
+    json_t *loop = NULL;
     double batch = (double)r->options.batch;
-    fdm_status status = meta_json(&loop, r, "loop", err);
+    fdm_status status = meta_object(&loop, r, "loop", err);
     if (status == FDM_OK) status = number(&batch, loop, "loop", "batch_size", NAN, r, err);
     if (status == FDM_OK) status = number(&r->options.lr_rampup_kimg, loop, "loop", "lr_rampup_kimg", NAN, r, err);
     if (status == FDM_OK) status = number(&r->options.ema_halflife_kimg, loop, "loop", "ema_halflife_kimg", NAN, r, err);
@@ -96,20 +103,26 @@ static fdm_status read_optimizer(struct replay *r, fdm_error *err) {
 static fdm_status read_settings(struct replay *r, fdm_error *err) {
     json_t *loss = NULL, *augment = NULL, *rounds = NULL;
     double number_of_rounds = 1;
+    fdm_error why = {0};
     r->options = fdm_trainer_defaults();
     r->augment_p = 0.12;
     fdm_status status = fdm_config_from_tensors(&r->config, r->set, r->where, err);
     if (status == FDM_OK) status = fdm_loss_init(&r->loss, r->config.precond.kind, err);
     if (status == FDM_OK) status = read_loop(r, err);
     if (status == FDM_OK) status = read_optimizer(r, err);
-    if (status == FDM_OK) status = meta_json(&loss, r, "loss", err);
+    if (status == FDM_OK) status = meta_object(&loss, r, "loss", err);
     if (status == FDM_OK) status = number(&r->options.warmup_ite, loss, "loss", "warmup_ite", 0, r, err);
-    if (status == FDM_OK) status = meta_json(&augment, r, "augment", err);
+    if (status == FDM_OK) status = meta_object(&augment, r, "augment", err);
     if (status == FDM_OK) status = number(&r->augment_p, augment, "augment", "p", NAN, r, err);
     if (status == FDM_OK) status = meta_json(&rounds, r, "num_accumulation_rounds", err);
     if (status == FDM_OK && rounds) number_of_rounds = json_is_number(rounds) ? json_number_value(rounds) : 0;
-    if (status == FDM_OK && !(number_of_rounds >= 1 && number_of_rounds <= 65536))
-        status = fdm_fail(err, FDM_BAD_INPUT, "%s: metadata num_accumulation_rounds is no number from 1 to 65536", r->where);
+    if (status == FDM_OK &&
+        (!(number_of_rounds >= 1 && number_of_rounds <= 65536) || number_of_rounds != floor(number_of_rounds)))
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: metadata num_accumulation_rounds is no integer from 1 to 65536", r->where);
+    if (status == FDM_OK && !(r->augment_p >= 0 && r->augment_p <= 1))
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: metadata augment: p %g is no probability", r->where, r->augment_p);
+    if (status == FDM_OK && fdm_trainer_check(&r->options, &why) != FDM_OK)
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: metadata: %.256s", r->where, why.message);
     if (status == FDM_OK) r->rounds = (int)number_of_rounds;
     json_decref(loss);
     json_decref(augment);
@@ -146,8 +159,12 @@ static fdm_status read_rows(double **out, int *n, const struct replay *r, const 
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s does not hold %s%d rows of %zu floating-point numbers", r->where,
                         full, *n ? "" : "at least ", *n ? *n : 1, row);
     if (!(*out = malloc((size_t)count * sizeof **out))) return fdm_fail_oom(err, full, (size_t)count * sizeof **out);
-    for (int64_t i = 0; i < count; i++) (*out)[i] = fdm_tensor_get(t, i);
     *n = (int)t->shape[0];
+    for (int64_t i = 0; i < count; i++) {
+        (*out)[i] = fdm_tensor_get(t, i);
+        if (!isfinite((*out)[i]))
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s: element %" PRId64 " is %g", r->where, full, i, (*out)[i]);
+    }
     return FDM_OK;
 }
 
@@ -196,7 +213,7 @@ static fdm_status read_call(struct call *c, const struct replay *r, int64_t upda
     }
     for (int i = 0; i < c->n && status == FDM_OK; i++)
         if (!(c->sigma[i] > 0) || !isfinite(c->sigma[i]))
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: %ssigma: element %d is %g; noise levels must be positive", r->where,
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %ssigma: element %d is %g; noise levels must be positive", r->where,
                             prefix, i, c->sigma[i]);
     if (status == FDM_OK) status = read_rows(&c->noise_unit, &c->n, r, prefix, "noise_unit", pixels, err);
     if (status == FDM_OK && !c->noise_unit) return missing(r, prefix, "noise_unit", err);
@@ -207,9 +224,21 @@ static fdm_status read_call(struct call *c, const struct replay *r, int64_t upda
 
 /* --- the updates --- */
 
-static fdm_status one_round(fdm_trainer *t, const struct replay *r, int64_t update, int round, double *loss, fdm_error *err) {
+/* After `done` samples: whether the next `n` are part of this batch, and all of it if this is the last round. */
+static fdm_status check_round(const struct replay *r, int64_t update, int round, int64_t done, int n, fdm_error *err) {
+    const int64_t batch = r->options.batch, with = done + n;
+    if (with < batch ? round < r->rounds : with == batch && round == r->rounds) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor s%" PRId64 ".r%d.noise_unit: %d samples after %" PRId64 " in round %d of %d "
+                    "do not fit a batch_size of %" PRId64, r->where, update, round, n, done, round, r->rounds, batch);
+}
+
+/* *done: samples of this update so far. */
+static fdm_status one_round(fdm_trainer *t, const struct replay *r, int64_t update, int round, int64_t *done, double *loss,
+                            fdm_error *err) {
     struct call c = {0};
     fdm_status status = read_call(&c, r, update, round, err);
+    if (status == FDM_OK) status = check_round(r, update, round, *done, c.n, err);
+    *done += c.n;
     double *losses = status == FDM_OK ? malloc((size_t)c.n * sizeof *losses) : NULL;
     if (status == FDM_OK && !losses) status = fdm_fail_oom(err, "losses", (size_t)c.n * sizeof *losses);
     const fdm_gradient_args args = {.n = c.n, .y = c.y, .sigma = c.sigma, .noise_unit = c.noise_unit,
@@ -274,8 +303,9 @@ fdm_status fdm_replay(fdm_tensors *result, const fdm_tensors *set, const char *w
     if (status == FDM_OK) status = fdm_trainer_create(&t, &r.config, &weights, where, &r.options, run, err);
     fdm_tensors_free(&weights);
     for (int64_t u = 1; u <= updates && status == FDM_OK; u++) {
+        int64_t done = 0;
         for (int k = 1; k <= r.rounds && status == FDM_OK; k++) {
-            status = one_round(t, &r, u, k, &loss, err);
+            status = one_round(t, &r, u, k, &done, &loss, err);
             if (status == FDM_OK && on_round) on_round(user, u, k, loss);
         }
         if (status == FDM_OK) status = fdm_trainer_update(t, NULL, err);

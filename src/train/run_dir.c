@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -29,18 +30,47 @@ fdm_status fdm_run_dir_name(char out[FDM_RUN_PATH], const struct fdm_run_dir *di
     return FDM_OK;
 }
 
-static fdm_status open_append(FILE **out, const struct fdm_run_dir *dir, const char *name, fdm_error *err) {
+static fdm_status open_append(int *out, const struct fdm_run_dir *dir, const char *name, fdm_error *err) {
     char path[FDM_RUN_PATH];
     const fdm_status status = fdm_run_dir_name(path, dir, err, "%s", name);
     if (status != FDM_OK) return status;
-    *out = fopen(path, "ae");
-    return *out ? FDM_OK : fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write: %s", path, strerror(errno));
+    *out = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+    return *out >= 0 ? FDM_OK : fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write: %s", path, strerror(errno));
+}
+
+static fdm_status open_log(struct fdm_run_dir *dir, fdm_error *err) {
+    int file;
+    const fdm_status status = open_append(&file, dir, "log.txt", err);
+    if (status != FDM_OK) return status;
+    dir->log = fdopen(file, "a");
+    if (dir->log) return FDM_OK;
+    (void)close(file);
+    return fdm_fail_oom(err, "log", 0);
+}
+
+/* Some file systems know no locks; that is no reason not to train. */
+static fdm_status lock(const struct fdm_run_dir *dir, fdm_error *err) {
+    if (flock(fileno(dir->log), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return FDM_OK;
+    return fdm_fail(err, FDM_NO_RESOURCE, "%s: another process is training in this folder", dir->path);
+}
+
+/* The temporary files of writes that were killed (io/atomic_file.c). */
+static void remove_half_written(const struct fdm_run_dir *dir) {
+    static const char prefix[] = ".fdm-", suffix[] = ".tmp";
+    DIR *folder = opendir(dir->path);
+    for (const struct dirent *entry; folder && (entry = readdir(folder));) {
+        const char *name = entry->d_name;
+        if (strncmp(name, prefix, sizeof prefix - 1) != 0) continue;
+        const size_t digits = strspn(name + sizeof prefix - 1, "0123456789abcdef");
+        if (digits == 16 && strcmp(name + sizeof prefix - 1 + digits, suffix) == 0) (void)unlinkat(dirfd(folder), name, 0);
+    }
+    if (folder) (void)closedir(folder);
 }
 
 fdm_status fdm_run_dir_open(struct fdm_run_dir *dir, const char *path, bool resume, const fdm_train_hooks *hooks,
                             fdm_error *err) {
     char options[FDM_RUN_PATH];
-    *dir = (struct fdm_run_dir){.hooks = hooks};
+    *dir = (struct fdm_run_dir){.hooks = hooks, .stats = -1};
     if ((size_t)snprintf(dir->path, sizeof dir->path, "%s", path) >= sizeof dir->path)
         return fdm_fail(err, FDM_BAD_USAGE, "%s: the path is too long", path);
     fdm_status status = fdm_make_folders(path, err);
@@ -48,18 +78,19 @@ fdm_status fdm_run_dir_open(struct fdm_run_dir *dir, const char *path, bool resu
     if (status == FDM_OK && !resume && access(options, F_OK) == 0)
         status = fdm_fail(err, FDM_BAD_USAGE, "%s: holds a training run; go on with --resume %s, or choose another --outdir",
                           path, path);
-    if (status == FDM_OK) status = open_append(&dir->log, dir, "log.txt", err);
-    if (status == FDM_OK && flock(fileno(dir->log), LOCK_EX | LOCK_NB) != 0)
-        status = fdm_fail(err, FDM_NO_RESOURCE, "%s: another process is training in this folder", path);
+    if (status == FDM_OK) status = open_log(dir, err);
+    if (status == FDM_OK) status = lock(dir, err);
     if (status == FDM_OK) status = open_append(&dir->stats, dir, "stats.jsonl", err);
-    if (status != FDM_OK) fdm_run_dir_close(dir);
+    if (status == FDM_OK) remove_half_written(dir);
+    else fdm_run_dir_close(dir);
     return status;
 }
 
 void fdm_run_dir_close(struct fdm_run_dir *dir) {
     if (dir->log) (void)fclose(dir->log);
-    if (dir->stats) (void)fclose(dir->stats);
-    dir->log = dir->stats = NULL;
+    if (dir->stats >= 0) (void)close(dir->stats);
+    dir->log = NULL;
+    dir->stats = -1;
 }
 
 void fdm_run_dir_say(struct fdm_run_dir *dir, const char *format, ...) {
@@ -136,6 +167,14 @@ static void remove_old_states(const struct fdm_run_dir *dir) {
     free(images);
 }
 
+void fdm_run_dir_set_aside(struct fdm_run_dir *dir, int64_t images) {
+    char path[FDM_RUN_PATH], aside[FDM_RUN_PATH];
+    if (fdm_run_dir_name(path, dir, NULL, "%s%09" PRId64 "%s", state_prefix, images, state_suffix) == FDM_OK &&
+        fdm_run_dir_name(aside, dir, NULL, "%s%09" PRId64 "%s.damaged", state_prefix, images, state_suffix) == FDM_OK &&
+        rename(path, aside) != 0)
+        fdm_run_dir_say(dir, "%s cannot be renamed: %s", path, strerror(errno));
+}
+
 fdm_status fdm_run_dir_save(struct fdm_run_dir *dir, const fdm_tensors *state, int64_t images, fdm_error *err) {
     char path[FDM_RUN_PATH];
     fdm_status status = fdm_run_dir_name(path, dir, err, "%s%09" PRId64 "%s", state_prefix, images, state_suffix);
@@ -146,13 +185,43 @@ fdm_status fdm_run_dir_save(struct fdm_run_dir *dir, const fdm_tensors *state, i
 
 /* --- stats.jsonl --- */
 
-int64_t fdm_run_dir_stats_length(const struct fdm_run_dir *dir) {
-    struct stat st;
-    (void)fflush(dir->stats);
-    return fstat(fileno(dir->stats), &st) == 0 ? (int64_t)st.st_size : 0;
+static void truncate_stats(struct fdm_run_dir *dir, int64_t length) {
+    if (ftruncate(dir->stats, (off_t)length) != 0)
+        fdm_run_dir_say(dir, "stats.jsonl cannot be cut back: %s", strerror(errno));
 }
 
-void fdm_run_dir_stats_cut(struct fdm_run_dir *dir, int64_t length) {
-    if (length < fdm_run_dir_stats_length(dir) && ftruncate(fileno(dir->stats), (off_t)length) != 0)
-        fdm_run_dir_say(dir, "stats.jsonl cannot be cut back to the resumed state: %s", strerror(errno));
+bool fdm_run_dir_stats_add(struct fdm_run_dir *dir, const char *bytes, size_t count) {
+    struct stat before;
+    size_t done = 0;
+    if (fstat(dir->stats, &before) != 0) return false;
+    while (done < count) {
+        const ssize_t n = write(dir->stats, bytes + done, count - done);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) break;
+        done += (size_t)n;
+    }
+    if (done == count) return true;
+    if (done) truncate_stats(dir, (int64_t)before.st_size); /* half a line would spoil the next one */
+    return false;
+}
+
+/* The tick of a line of stats.jsonl, or INT64_MAX. */
+static int64_t tick_of(const char *line) {
+    static const char key[] = "\"Progress/tick\": {\"num\": 1, \"mean\": ";
+    const char *at = strstr(line, key);
+    double tick;
+    return at && sscanf(at + sizeof key - 1, "%lf", &tick) == 1 && tick >= 0 && tick < 0x1p53 ? (int64_t)tick : INT64_MAX;
+}
+
+void fdm_run_dir_stats_cut(struct fdm_run_dir *dir, int64_t tick) {
+    char path[FDM_RUN_PATH], *line = NULL;
+    size_t room = 0;
+    int64_t keep = 0;
+    ssize_t length;
+    FILE *file = fdm_run_dir_name(path, dir, NULL, "stats.jsonl") == FDM_OK ? fopen(path, "re") : NULL;
+    while (file && (length = getline(&line, &room, file)) > 0 && line[length - 1] == '\n' && tick_of(line) < tick)
+        keep += length;
+    free(line);
+    if (file) (void)fclose(file);
+    if (file) truncate_stats(dir, keep);
 }

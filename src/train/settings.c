@@ -58,6 +58,11 @@ fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
                         #field, s->field, (int64_t)(lo), (int64_t)(hi));
     FLOAT_SETTINGS(CHECK_FLOAT)
     INT_SETTINGS(CHECK_INT)
+    if (s->arch < 0 || s->arch >= (int)FDM_ARRAY_LEN(arch_names))
+        return fdm_fail(err, FDM_BAD_USAGE, "--arch: there is no architecture %d", s->arch);
+    fdm_precond_kind kind;
+    if (fdm_precond_find(&kind, fdm_precond_name((fdm_precond_kind)s->precond), NULL) != FDM_OK)
+        return fdm_fail(err, FDM_BAD_USAGE, "--precond: there is no framework %d", s->precond);
     if (!s->data) return fdm_fail(err, FDM_BAD_USAGE, "--data is required: an archive or folder of images");
     if (!fdm_utf8_valid(s->data) || (s->transfer && !fdm_utf8_valid(s->transfer)))
         return fdm_fail(err, FDM_BAD_USAGE, "--data and --transfer must be valid UTF-8: they are written to JSON");

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
+#include <zlib.h>
 
 #include "base/base.h"
 #include "base/tensor_set.h"
@@ -43,7 +45,8 @@ struct batch {
 };
 
 struct train_run {
-    const fdm_train_settings *s;
+    fdm_train_settings settings; /* as given, batch_gpu resolved; strings borrowed */
+    const fdm_train_settings *s; /* = &settings */
     const fdm_run_options *run;
     const fdm_train_hooks *hooks;
     struct fdm_run_dir dir;
@@ -138,16 +141,19 @@ static fdm_status start_fresh(struct train_run *t, fdm_error *err) {
 }
 
 /* Rounds of so many samples: as asked for, or the batch halved until its activations fit the budget.  It depends on the
- * settings alone, never on this machine, because a warm-up counts rounds. */
+ * settings alone, never on this machine or --recompute, because a warm-up counts rounds; and the choice is saved with
+ * them, so that a resumed run keeps it. */
 static fdm_status choose_round(struct train_run *t, fdm_error *err) {
     int64_t n = t->s->batch_gpu ? t->s->batch_gpu : t->s->batch;
     while (!t->s->batch_gpu && n % 2 == 0) {
         size_t bytes;
-        const fdm_status status = fdm_gradient_plan_bytes(fdm_trainer_gradient(t->trainer), (int)n, &bytes, err);
+        const fdm_status status = fdm_gradient_plan_bytes(fdm_trainer_gradient(t->trainer), (int)n, FDM_RECOMPUTE_OFF,
+                                                          &bytes, err);
         if (status != FDM_OK) return status;
         if (bytes <= ACTIVATION_BUDGET) break;
         n /= 2;
     }
+    t->settings.batch_gpu = n;
     t->round = (int)n;
     return FDM_OK;
 }
@@ -196,23 +202,50 @@ static void free_run(struct train_run *t) {
 /* --- state --- */
 
 static fdm_status add_counters(struct train_run *t, fdm_tensors *set, fdm_error *err) {
-    const int64_t counters[] = {t->tick, t->tick_start, fdm_run_dir_stats_length(&t->dir)}, three = 3;
+    const int64_t counters[] = {t->tick, t->tick_start}, two = 2, three = 3;
     fdm_tensor *tensor;
-    fdm_status status = fdm_tensors_add(set, "run.counters", FDM_I64, 1, &three, &tensor, err);
+    fdm_status status = fdm_tensors_add(set, "run.counters", FDM_I64, 1, &two, &tensor, err);
     if (status == FDM_OK) memcpy(tensor->data, counters, sizeof counters);
     if (status == FDM_OK) status = fdm_tensors_add(set, "run.loss", FDM_F64, 1, &three, &tensor, err);
     if (status == FDM_OK) memcpy(tensor->data, &t->sums, sizeof t->sums);
     return status;
 }
 
+/* A checksum over names, types, shapes and elements of all tensors, as text. */
+static void digest(char out[16], const fdm_tensors *set) {
+    uLong crc = crc32_z(0, NULL, 0);
+    for (size_t i = 0; i < set->count; i++) {
+        const fdm_tensor *t = &set->items[i];
+        const int64_t kind[] = {t->dtype, t->ndim};
+        crc = crc32_z(crc, (const Bytef *)t->name, strlen(t->name));
+        crc = crc32_z(crc, (const Bytef *)kind, sizeof kind);
+        crc = crc32_z(crc, (const Bytef *)t->shape, (size_t)t->ndim * sizeof *t->shape);
+        crc = crc32_z(crc, t->data, t->nbytes);
+    }
+    snprintf(out, 16, "%08lx", (unsigned long)crc);
+}
+
+static fdm_status check_digest(const fdm_tensors *set, const char *where, fdm_error *err) {
+    const char *saved = fdm_tensors_meta(set, "crc32");
+    char now_text[16];
+    digest(now_text, set);
+    if (!saved) return fdm_fail(err, FDM_BAD_INPUT, "%s: metadata crc32 is missing; this is no training state", where);
+    if (strcmp(saved, now_text) == 0) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: damaged: its checksum is %s instead of %.16s", where, now_text, saved);
+}
+
 static fdm_status save_state(struct train_run *t, fdm_error *err) {
     fdm_tensors set = {0};
-    char *settings = fdm_train_settings_json(t->s);
+    char crc[16], *settings = fdm_train_settings_json(t->s);
     fdm_status status = settings ? FDM_OK : fdm_fail_oom(err, "settings", 0);
     if (status == FDM_OK) status = fdm_trainer_save(t->trainer, &set, err);
     if (status == FDM_OK) status = fdm_data_order_save(&set, "order.", &t->order, err);
     if (status == FDM_OK) status = add_counters(t, &set, err);
     if (status == FDM_OK) status = fdm_tensors_set_meta(&set, "settings", settings, err);
+    if (status == FDM_OK) {
+        digest(crc, &set);
+        status = fdm_tensors_set_meta(&set, "crc32", crc, err);
+    }
     if (status == FDM_OK) status = fdm_run_dir_save(&t->dir, &set, fdm_trainer_images(t->trainer), err);
     fdm_tensors_free(&set);
     free(settings);
@@ -221,21 +254,21 @@ static fdm_status save_state(struct train_run *t, fdm_error *err) {
 
 static fdm_status restore_counters(struct train_run *t, const fdm_tensors *set, const char *where, fdm_error *err) {
     const fdm_tensor *counters = fdm_tensors_find(set, "run.counters"), *loss = fdm_tensors_find(set, "run.loss");
-    int64_t values[3];
+    int64_t values[2];
     if (!counters || counters->dtype != FDM_I64 || counters->nbytes != sizeof values || !loss || loss->dtype != FDM_F64 ||
         loss->nbytes != sizeof t->sums)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensors run.counters and run.loss are missing or malformed", where);
     memcpy(values, counters->data, sizeof values);
     memcpy(&t->sums, loss->data, sizeof t->sums);
-    if (values[0] < 0 || values[1] < 0 || values[1] > fdm_trainer_images(t->trainer) || values[2] < 0)
+    if (values[0] < 0 || values[1] < 0 || values[1] > fdm_trainer_images(t->trainer))
         return fdm_fail(err, FDM_BAD_INPUT, "%s: run.counters holds impossible numbers", where);
     t->tick = values[0];
     t->tick_start = values[1];
-    fdm_run_dir_stats_cut(&t->dir, values[2]);
+    fdm_run_dir_stats_cut(&t->dir, t->tick);
     return FDM_OK;
 }
 
-/* Whether the state's network is the one that the settings ask for now. */
+/* The network of the state must be the one that the settings ask for now. */
 static fdm_status check_same_network(const struct train_run *t, const char *where, fdm_error *err) {
     char *now_json = fdm_config_json(&t->config);
     char *saved_json = fdm_config_json(fdm_gradient_config(fdm_trainer_gradient(t->trainer)));
@@ -249,12 +282,52 @@ static fdm_status check_same_network(const struct train_run *t, const char *wher
     return status;
 }
 
-static fdm_status restore_state(struct train_run *t, const char *path, fdm_error *err) {
+/* So must everything that enters the weights. */
+static fdm_status check_same_settings(const struct train_run *t, const fdm_tensors *set, const char *where, fdm_error *err) {
+    const char *json = fdm_tensors_meta(set, "settings");
+    fdm_train_settings saved, ours = *t->s;
+    if (!json) return fdm_fail(err, FDM_BAD_INPUT, "%s: metadata settings is missing; this is no training state", where);
+    fdm_status status = fdm_train_settings_parse(&saved, json, strlen(json), where, err);
+    if (status != FDM_OK) return status;
+    ours.data = saved.data;
+    ours.duration = saved.duration;
+    ours.tick = saved.tick;
+    ours.snap = saved.snap;
+    ours.dump = saved.dump;
+    ours.image_snap = saved.image_snap;
+    ours.image_count = saved.image_count;
+    ours.image_steps = saved.image_steps;
+    if (!ours.batch_gpu) ours.batch_gpu = saved.batch_gpu; /* resolved in the state, not yet in ours */
+    char *a = fdm_train_settings_json(&saved), *b = fdm_train_settings_json(&ours);
+    if (!a || !b) status = fdm_fail_oom(err, "settings", 0);
+    else if (strcmp(a, b) != 0)
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: was trained with other settings than training_options.json holds now; put them "
+                          "back as they were, or start a run of its own with --transfer", where);
+    fdm_train_settings_free(&saved);
+    free(a);
+    free(b);
+    return status;
+}
+
+static fdm_status check_same_data(const struct train_run *t, const fdm_tensors *set, const char *where, fdm_error *err) {
+    const fdm_tensor *order = fdm_tensors_find(set, "order.order");
+    if (!order || order->ndim != 1 || order->shape[0] == fdm_dataset_count(t->data)) return FDM_OK; /* or malformed */
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: the data has changed: %s holds %" PRId64 " images, the run was on %" PRId64, where,
+                    t->s->data, fdm_dataset_count(t->data), order->shape[0]);
+}
+
+/* *whole: the file is a training state; whatever is wrong then, an older one will not help. */
+static fdm_status restore_state(struct train_run *t, const char *path, bool *whole, fdm_error *err) {
     const fdm_trainer_options options = trainer_options(t->s);
     fdm_tensors set = {0};
+    *whole = false;
     fdm_status status = fdm_safetensors_read(&set, path, err);
+    if (status == FDM_OK) status = check_digest(&set, path, err);
     if (status == FDM_OK) status = fdm_trainer_restore(&t->trainer, &set, path, &options, t->run, err);
+    *whole = status == FDM_OK;
+    if (status == FDM_OK) status = check_same_data(t, &set, path, err);
     if (status == FDM_OK) status = check_same_network(t, path, err);
+    if (status == FDM_OK) status = check_same_settings(t, &set, path, err);
     if (status == FDM_OK)
         status = fdm_data_order_restore(&t->order, &set, "order.", fdm_dataset_count(t->data), path, err);
     if (status == FDM_OK)
@@ -271,24 +344,25 @@ static fdm_status restore_state(struct train_run *t, const char *path, fdm_error
 /* The newest whole state; the beginning where there is none yet. */
 static fdm_status start_from_newest(struct train_run *t, fdm_error *err) {
     int64_t *states;
-    int count;
+    int count, i;
+    bool whole = false;
     fdm_error why = {0};
     fdm_status status = fdm_run_dir_states(&states, &count, &t->dir, err);
     if (status != FDM_OK) return status;
-    for (int i = 0; i < count; i++) {
+    for (i = 0; i < count; i++) {
         char path[FDM_RUN_PATH];
-        status = fdm_run_dir_name(path, &t->dir, err, "training-state-%09" PRId64 ".safetensors", states[i]);
-        if (status == FDM_OK) status = restore_state(t, path, &why);
-        if (status == FDM_OK) {
-            fdm_run_dir_say(&t->dir, "resuming from %s", path);
-            free(states);
-            return FDM_OK;
-        }
-        if (status != FDM_BAD_INPUT) break;
+        status = fdm_run_dir_name(path, &t->dir, &why, "training-state-%09" PRId64 ".safetensors", states[i]);
+        if (status == FDM_OK) status = restore_state(t, path, &whole, &why);
+        if (status == FDM_OK) fdm_run_dir_say(&t->dir, "resuming from %s", path);
+        if (status != FDM_BAD_INPUT || whole) break;
         fdm_run_dir_say(&t->dir, "not whole, trying an older one: %s", why.message);
     }
+    for (int k = 0; k < i && status == FDM_OK && i < count; k++) fdm_run_dir_set_aside(&t->dir, states[k]);
     free(states);
-    if (count) return fdm_fail(err, status, "%s: no whole training state: %s", t->dir.path, why.message);
+    if (count && status != FDM_OK && (whole || status != FDM_BAD_INPUT)) return fdm_fail(err, status, "%s", why.message);
+    if (count && status != FDM_OK)
+        return fdm_fail(err, status, "%s: no whole training state, the oldest: %s", t->dir.path, why.message);
+    if (count) return FDM_OK;
     fdm_run_dir_say(&t->dir, "no training state yet: starting from the beginning");
     fdm_run_dir_stats_cut(&t->dir, 0);
     return start_fresh(t, err);
@@ -411,10 +485,8 @@ static void write_stats(struct train_run *t, double seconds, double kimg, double
     put_stat(&line, "Timing/maintenance_sec", 1, t->maintenance, 0);
     put_stat(&line, "Resources/cpu_mem_gb", 1, peak_memory_gb(), 0);
     fdm_text_printf(&line, "\"timestamp\": %.3f}\n", (double)time(NULL));
-    if (line.failed || fwrite(line.bytes, 1, line.length, t->dir.stats) != line.length || fflush(t->dir.stats) != 0) {
-        clearerr(t->dir.stats);
+    if (line.failed || !fdm_run_dir_stats_add(&t->dir, line.bytes, line.length))
         fdm_run_dir_say(&t->dir, "warning: stats.jsonl cannot be written (is the disk full?)");
-    }
     fdm_text_free(&line);
 }
 
@@ -497,7 +569,7 @@ static fdm_status train_loop(struct train_run *t, fdm_error *err) {
     t->started = t->tick_started = now();
     if (fdm_trainer_images(t->trainer) >= t->total) {
         fdm_run_dir_say(&t->dir, "nothing to do: %" PRId64 " images are done", fdm_trainer_images(t->trainer));
-        return FDM_OK;
+        return write_snapshot(t, err); /* again: it may have been what the disk had no room for */
     }
     if (t->hooks->progress) t->hooks->progress(t->hooks->user, fdm_trainer_images(t->trainer), t->total, NAN);
     for (;;) {
@@ -512,8 +584,11 @@ static fdm_status train_loop(struct train_run *t, fdm_error *err) {
 
 /* --- beginning --- */
 
+/* Of the data set, once: a run that is resumed may have been killed before. */
 static fdm_status write_reals(struct train_run *t, fdm_error *err) {
     char path[FDM_RUN_PATH];
+    if (fdm_run_dir_name(path, &t->dir, err, "reals.png") != FDM_OK) return FDM_BAD_USAGE;
+    if (access(path, F_OK) == 0) return FDM_OK;
     fdm_image grid = {0};
     const int64_t count = fdm_dataset_count(t->data);
     const int n = (int)(count < t->s->image_count ? count : t->s->image_count);
@@ -524,7 +599,6 @@ static fdm_status write_reals(struct train_run *t, fdm_error *err) {
     if (status == FDM_OK)
         status = fdm_image_grid(&grid, pixels, n, t->config.img_channels, t->config.img_resolution, t->config.img_resolution,
                                 true, 0, err);
-    if (status == FDM_OK) status = fdm_run_dir_name(path, &t->dir, err, "reals.png");
     if (status == FDM_OK) status = fdm_png_write(path, grid.pixels, grid.width, grid.height, grid.channels, err);
     fdm_image_free(&grid);
     free(pixels);
@@ -566,7 +640,7 @@ static void describe(struct fdm_text *text, const struct train_run *t) {
     const fdm_train_settings *s = t->s;
     size_t activations = 0;
     fdm_gradient *g = fdm_trainer_gradient(t->trainer);
-    (void)fdm_gradient_plan_bytes(g, t->round, &activations, NULL);
+    (void)fdm_gradient_plan_bytes(g, t->round, t->run ? t->run->recompute : FDM_RECOMPUTE_OFF, &activations, NULL);
     const double parameters = (double)fdm_gradient_size(g);
     int depth = 0;
     for (int64_t rounds = s->batch / t->round; rounds; rounds >>= 1) depth++;
@@ -592,13 +666,14 @@ static fdm_status check_duration(struct train_run *t, fdm_error *err) {
 
 static struct train_run make_run(const fdm_train_settings *s, const fdm_run_options *run, const fdm_train_hooks *hooks) {
     static const fdm_train_hooks none = {0};
-    return (struct train_run){.s = s, .run = run, .hooks = hooks ? hooks : &none,
+    return (struct train_run){.settings = *s, .run = run, .hooks = hooks ? hooks : &none, .dir = {.stats = -1},
                               .threads = run && run->threads ? run->threads : fdm_max_threads()};
 }
 
 fdm_status fdm_train_describe(char **text, const fdm_train_settings *s, const fdm_run_options *run, fdm_error *err) {
     struct train_run t = make_run(s, run, NULL);
     struct fdm_text out = {0};
+    t.s = &t.settings;
     t.dir.hooks = t.hooks;
     *text = NULL;
     fdm_status status = fdm_train_check(s, err);
@@ -625,7 +700,7 @@ static fdm_status prepare(struct train_run *t, const char *run_dir, bool resume,
     if (status == FDM_OK) status = choose_round(t, err);
     if (status == FDM_OK) status = allocate_batch(t, err);
     if (status == FDM_OK) status = write_options(t, err);
-    if (status == FDM_OK && !resume) status = write_reals(t, err);
+    if (status == FDM_OK) status = write_reals(t, err);
     if (status == FDM_OK) status = fdm_loader_open(&t->loader, t->data, next_index, t, 2 * t->s->batch, err);
     return status;
 }
@@ -634,6 +709,7 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
                      const fdm_train_hooks *hooks, fdm_error *err) {
     struct train_run t = make_run(settings, run, hooks);
     struct fdm_text text = {0};
+    t.s = &t.settings;
     fdm_status status = prepare(&t, run_dir, resume, err);
     if (status == FDM_OK) {
         describe(&text, &t);

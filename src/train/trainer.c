@@ -35,7 +35,7 @@ fdm_trainer_options fdm_trainer_defaults(void) {
                                  .loss_scaling = 1, .warmup_ite = 0};
 }
 
-static fdm_status check_options(const fdm_trainer_options *o, fdm_error *err) {
+fdm_status fdm_trainer_check(const fdm_trainer_options *o, fdm_error *err) {
     const struct {
         const char *name;
         double value;
@@ -84,7 +84,7 @@ fdm_status fdm_trainer_create(fdm_trainer **trainer, const fdm_config *config, c
                               const char *where, const fdm_trainer_options *options, const fdm_run_options *run,
                               fdm_error *err) {
     *trainer = NULL;
-    fdm_status status = check_options(options, err);
+    fdm_status status = fdm_trainer_check(options, err);
     if (status != FDM_OK) return status;
     fdm_trainer *t = calloc(1, sizeof *t);
     if (!t) return fdm_fail_oom(err, "trainer", sizeof *t);
@@ -157,6 +157,14 @@ static float *sum_as_floats(fdm_trainer *t) {
     return (float *)(void *)sum;
 }
 
+/* Ready for the next update.  sum_as_floats leaves floats where the reference reads doubles; parameters that the loss
+ * cannot reach are never written again and must read as zero. */
+static void forget_rounds(fdm_trainer *t) {
+    if (fdm_gradient_dtype(t->g) == FDM_F64)
+        memset(fdm_accumulator_sum(t->rounds), 0, fdm_gradient_size(t->g) * sizeof(double));
+    fdm_accumulator_reset(t->rounds);
+}
+
 fdm_status fdm_trainer_update(fdm_trainer *t, fdm_update_report *report, fdm_error *err) {
     const fdm_trainer_options *o = &t->options;
     if (t->in_update != o->batch)
@@ -168,7 +176,7 @@ fdm_status fdm_trainer_update(fdm_trainer *t, fdm_update_report *report, fdm_err
                                            .grad = sum_as_floats(t), .count = fdm_gradient_size(t->g)};
     const size_t cleaned = fdm_adam_update(t->kernels, t->threads, &arrays, &adam, t->updates + 1, decay);
     fdm_gradient_values_changed(t->g);
-    fdm_accumulator_reset(t->rounds);
+    forget_rounds(t);
     t->in_update = 0;
     t->updates++;
     t->images += o->batch;
