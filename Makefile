@@ -39,7 +39,7 @@ TEST_HELP_OBJ := $(TEST_HELP_SRC:%.c=$(BUILD)/%.o)
 
 # ---- What this machine has -----------------------------------------------------------------------------------
 # Goals that compile nothing themselves need none of it: `make test` on a bare machine first installs compilers.
-PLAIN_GOALS := help clean demo test deps sanitize uninstall format-check
+PLAIN_GOALS := help clean demo test deps sanitize emulate-avx512 uninstall format-check
 ifneq ($(filter-out $(PLAIN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PKG_CONFIG ?= pkg-config
@@ -115,6 +115,16 @@ LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) -lm -pthread
 ISA_portable := -DFDM_ISA_PORTABLE
 ISA_avx2     := -DFDM_ISA_AVX2 -mavx2 -mfma
 ISA_avx512   := -DFDM_ISA_AVX512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl -mprefer-vector-width=512
+# The avx512 kernels where there is no AVX-512, for the tests: slow, and not what a compiler makes of the real ones.
+ifneq ($(EMULATE_AVX512),)
+ifneq ($(CC_VERSION),)
+ifeq ($(call compiles,\043include <simde/x86/avx512.h>\nint main(void){return 0;}\n),)
+$(error simde/x86/avx512.h is missing (EMULATE_AVX512). On Debian or Ubuntu: apt install libsimde-dev)
+endif
+endif
+CPPFLAGS_ALL += -DFDM_AVX512_EMULATED
+ISA_avx512   := -DFDM_ISA_AVX512 -Itests/avx512_emulated -Wno-psabi $(filter -m%,$(ISA_avx2))
+endif
 
 # ---- Library and command -------------------------------------------------------------------------------------
 .PHONY: all lib config
@@ -209,7 +219,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(BUILD)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(CHECK_LIBS) $(LIBS)
 .SECONDARY: $(TEST_BIN:%=%.o) $(TEST_HELP_OBJ)
 
-.PHONY: tests run-tests run-units test demo run-demo deps sanitize
+.PHONY: tests run-tests run-units test demo run-demo deps sanitize emulate-avx512
 tests: $(TEST_BIN)
 
 # run-*: for a machine that has everything.  test and demo first install what is missing; being a make of its
@@ -234,6 +244,10 @@ SANITIZE_CC = $(or $(shell command -v clang),$(CC))
 sanitize:
 	@$(MAKE) --no-print-directory CC=$(SANITIZE_CC) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT=-O1 BLIS=no run-tests
 
+# Every test that compares instruction sets, on a machine that lacks one of them (libsimde-dev).
+emulate-avx512:
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-avx512 EMULATE_AVX512=yes run-tests
+
 # ---- Analysis ------------------------------------------------------------------------------------------------
 CLANG_TIDY ?= clang-tidy
 TIDY_SRC   := $(LIB_SRC) $(CLI_SRC) $(SIMD_ONCE) $(SIMD_ALL) $(filter %_portable.c,$(SIMD_PER))
@@ -255,7 +269,7 @@ format-check:
 
 .PHONY: clean help
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-avx512
 
 define HELP
 make            the library ($(BUILD)/libfdm.a, libfdm.so) and the command ($(BUILD)/fdm)
@@ -266,6 +280,7 @@ make install    PREFIX=$(PREFIX) DESTDIR=  (and make uninstall)
 make lib        the library alone            make tests      the test programs, without running them
 make run-tests  the tests, installs nothing; TESTS='test_compare cli' runs only those
 make sanitize   build and tests under ASan and UBSan ($(BUILD)-asan/)
+make emulate-avx512   the tests with the avx512 kernels emulated on AVX2 ($(BUILD)-avx512/), where a CPU has no AVX-512
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing

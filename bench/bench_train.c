@@ -1,12 +1,15 @@
 /* bench_train.c - one contender of bench_train.py: whole training steps of a model file, timed on request.
  *
  *   bench_train MODEL [--n 8] [--threads 2] [--isa ISA] [--recompute off|norm|block] [--dropout 0.13] [--augment 0.12]
+ *                     [--profile STEPS]
  *
  * Prints `ready NAME LOAD_SECONDS` once it has loaded the model and made one step, then for each line `run` on stdin
  *   SECONDS DRAW AUGMENT GRADIENT UPDATE
  * of one step and of its parts: the images' random numbers; augmentation of the batch; forward and backward; clean-up
  * of the gradient, Adam and the averages.  Staying alive keeps weights and pages warm, so that the rounds of several
- * contenders can alternate. */
+ * contenders can alternate.
+ *
+ * With --profile: makes so many steps on one thread instead and prints the CPU time of every kind of layer (profile.h). */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +17,7 @@
 #include <time.h>
 
 #include "bench/memory.h"
+#include "bench/profile.h"
 #include "fdm/augment.h"
 #include "fdm/loss.h"
 #include "fdm/safetensors.h"
@@ -35,9 +39,11 @@ struct training {
     fdm_augment_draws *draws;
 };
 
+static clockid_t which_clock = CLOCK_MONOTONIC;
+
 static double now(void) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(which_clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -92,6 +98,18 @@ static int serve(struct training *t) {
         printf("%.6f %.6f %.6f %.6f %.6f\n", s[0] + s[1] + s[2] + s[3], s[0], s[1], s[2], s[3]);
         fflush(stdout);
     }
+    return 1;
+}
+
+static int print_profile(struct training *t, int steps) {
+    double s[PARTS], total = 0, update = 0;
+    profile_reset();
+    for (int i = 0; i < steps; i++) {
+        if (!step(t, s)) return 0;
+        total += s[0] + s[1] + s[2] + s[3];
+        update += s[3];
+    }
+    profile_print(steps, total, update);
     return 1;
 }
 
@@ -159,9 +177,15 @@ int main(int argc, char **argv) {
                          .dropout = atof(bench_option(argc, argv, "--dropout", "0.13")),
                          .augment = atof(bench_option(argc, argv, "--augment", "0.12"))};
     const char *recompute = bench_option(argc, argv, "--recompute", "off");
+    const int profiled = atoi(bench_option(argc, argv, "--profile", "0"));
+    if (profiled > 0) {
+        t.threads = 1;
+        which_clock = CLOCK_THREAD_CPUTIME_ID;
+        profile_start();
+    }
     if (argc < 2 || argv[1][0] == '-' || t.n < 1 || t.n > 4096 || t.threads < 1) {
         fprintf(stderr, "usage: bench_train MODEL [--n N] [--threads N] [--isa ISA] [--recompute off|norm|block] "
-                        "[--dropout P] [--augment P]\n");
+                        "[--dropout P] [--augment P] [--profile STEPS]\n");
         return 2;
     }
     const fdm_run_options run = {.isa = bench_option(argc, argv, "--isa", NULL),
@@ -175,7 +199,7 @@ int main(int argc, char **argv) {
     if (ok) {
         printf("ready fdm %s, recompute %s %.6f\n", fdm_gradient_backend_name(fdm_trainer_gradient(t.trainer)), recompute, loaded);
         fflush(stdout);
-        ok = serve(&t);
+        ok = profiled > 0 ? print_profile(&t, profiled) : serve(&t);
     }
     free_training(&t);
     return ok ? 0 : 1;

@@ -91,15 +91,22 @@ def child_check_augment(path):
 
 # ---- Driver ------------------------------------------------------------------------------------------------------
 class TrainContender(Contender):
-    """Also keeps the times of a step's parts where a child gives them."""
+    """Also keeps the times of a step's parts where a child gives them, and the CPU time of all its threads."""
+
+    def cpu(self):
+        with open(f"/proc/{self.process.pid}/stat") as f:
+            fields = f.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def run(self):
+        before = self.cpu()
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline().split()
         if not line:
             raise SystemExit(f"{self.key} died: {self.process.stderr.read().strip()}")
         self.times.append(float(line[0]))
+        self.__dict__.setdefault("cpu_times", []).append(self.cpu() - before)
         self.__dict__.setdefault("parts", []).append([float(v) for v in line[1:]])
 
 
@@ -134,9 +141,10 @@ def summary(contenders, args):
     rows = []
     for c in contenders:
         row = {"name": c.name, "seconds": statistics.median(c.times), "best": min(c.times), "peak_rss_mb": c.peak_mb(),
-               "times": c.times}
+               "cpu_seconds": statistics.median(c.cpu_times), "times": c.times, "cpu_times": c.cpu_times}
         if fdm and c is not fdm:
             row["ratio_quartiles"] = quartiles([a / b for a, b in zip(c.times, fdm.times)])
+            row["cpu_ratio_quartiles"] = quartiles([a / b for a, b in zip(c.cpu_times, fdm.cpu_times)])
         if c.parts[0]:
             row["parts"] = {k: statistics.median(p[i] for p in c.parts) for i, k in enumerate(PARTS)}
         rows.append(row)
@@ -144,14 +152,19 @@ def summary(contenders, args):
             "load": os.getloadavg(), "contenders": rows}
 
 
+def ratio_text(q):
+    return f"{q[1]:.2f} ({q[0]:.2f} – {q[2]:.2f})" if q else "–"
+
+
 def markdown(result):
     lines = [f"N = {result['batch']}, {result['threads']} threads, {result['rounds']} alternating rounds, load average "
-             f"{result['load'][0]:.1f}; ratio = time / fdm's time in the same round, above 1: fdm is faster.", "",
-             "| contender | s per step, median | best | time / fdm: median (quartiles) | peak RSS |", "|---|---|---|---|---|"]
+             f"{result['load'][0]:.1f}; ratios = time / fdm's time in the same round, median (quartiles), above 1: fdm is "
+             "faster; CPU time is that of all threads, which a busy machine disturbs less.", "",
+             "| contender | s per step, median | best | ratio | CPU s per step | ratio of CPU times | peak RSS |",
+             "|---|---|---|---|---|---|---|"]
     for r in result["contenders"]:
-        q = r.get("ratio_quartiles")
-        ratio = f"{q[1]:.2f} ({q[0]:.2f} – {q[2]:.2f})" if q else "–"
-        lines.append(f"| {r['name']} | {r['seconds']:.2f} | {r['best']:.2f} | {ratio} | {r['peak_rss_mb']:.0f} MB |")
+        lines.append(f"| {r['name']} | {r['seconds']:.2f} | {r['best']:.2f} | {ratio_text(r.get('ratio_quartiles'))} | "
+                     f"{r['cpu_seconds']:.2f} | {ratio_text(r.get('cpu_ratio_quartiles'))} | {r['peak_rss_mb']:.0f} MB |")
     for r in result["contenders"]:
         if "parts" in r:
             lines += ["", f"{r['name']}: " + ", ".join(f"{k} {v:.4f} s" for k, v in r["parts"].items())]

@@ -40,6 +40,9 @@ static bool cpu_has(enum fdm_isa isa) {
 
 bool fdm_isa_available(enum fdm_isa isa) {
     if (isa == FDM_ISA_ID_PORTABLE) return true;
+#if defined(FDM_AVX512_EMULATED) /* make emulate-avx512: those kernels are AVX2 code */
+    if (isa == FDM_ISA_ID_AVX512) isa = FDM_ISA_ID_AVX2;
+#endif
     if (isa != FDM_ISA_ID_AVX2 && isa != FDM_ISA_ID_AVX512) return false;
     return cpu_has(isa);
 }

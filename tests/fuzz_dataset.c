@@ -1,6 +1,6 @@
-/* fuzz_dataset.c - everything that a data set is made of, on arbitrary bytes (libFuzzer entry; see fuzz.mk).  How the
- * input begins says what it is: an archive of images, a JPEG, a dataset.json, a CIFAR-10 batch, a gzip file with a tar
- * archive, or MNIST images. */
+/* fuzz_dataset.c - everything that a data set is made of, on arbitrary bytes (libFuzzer entry; see fuzz.mk).  How
+ * the input begins says what it is: an archive of images, a JPEG, a dataset.json, a CIFAR-10 batch, a gzip file
+ * with a tar archive, or MNIST images. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -58,8 +58,8 @@ static void jpeg(const uint8_t *data, size_t size) {
     fdm_status status = fdm_image_decode(&image, data, size, "fuzz", &err);
     check(status, &err);
     if (!status) {
-        if (fdm_image_probe(&info, data, size, "fuzz", &err) || info.width != image.width || info.height != image.height ||
-            info.channels != image.channels)
+        if (fdm_image_probe(&info, data, size, "fuzz", &err) || info.width != image.width ||
+            info.height != image.height || info.channels != image.channels)
             abort();
         use(image.pixels, (size_t)image.width * (size_t)image.height * (size_t)image.channels);
     } else if (image.pixels)

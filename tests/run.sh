@@ -15,8 +15,8 @@ export LSAN_OPTIONS=${LSAN_OPTIONS:-print_suppressions=0}
 limit=${FDM_TEST_LIMIT:-1200} # seconds for one program: hangs end, slow machines do not
 passed=0 failed=0 skipped=0
 bad=()
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
 
 wanted() {
     local name=$1 o
@@ -27,15 +27,45 @@ wanted() {
     return 1
 }
 
-run() { # NAME COMMAND...: output to the screen and to $log, its status returned
-    local name=$1 start=$SECONDS code
+# Programs run beside each other, one for each core; what one prints appears when it is done.
+jobs=${FDM_TEST_JOBS:-$(nproc)}
+declare -A running=() # process -> name
+slow=" test_train test_gradient test_e2e test_hostile test_network test_backward " # first, so that none is left alone
+
+start() { # NAME COMMAND...
+    local name=$1
     shift
+    while [ "${#running[@]}" -ge "$jobs" ]; do finish; done
+    {
+        SECONDS=0
+        timeout -k 10 "$limit" "$@"
+        code=$?
+        [ "$code" = 124 ] && echo "$name: still running after $limit s, ended"
+        echo "$code $SECONDS" >"$tmp/$name.code"
+    } >"$tmp/$name.log" 2>&1 &
+    running[$!]=$name
+}
+
+finish() { # waits for one program, prints and counts it
+    local process name code seconds p f s
+    wait -n -p process "${!running[@]}"
+    name=${running[$process]}
+    unset "running[$process]"
+    read -r code seconds <"$tmp/$name.code"
     echo "== $name"
-    timeout -k 10 "$limit" "$@" 2>&1 | tee "$log" | if [ -n "${V:-}" ]; then cat; else grep -v '^ok '; fi
-    code=${PIPESTATUS[0]}
-    [ "$code" = 124 ] && echo "$name: still running after $limit s, ended"
-    echo "   ($((SECONDS - start)) s)"
-    return "$code"
+    if [ -n "${V:-}" ]; then cat "$tmp/$name.log"; else grep -v '^ok ' "$tmp/$name.log"; fi
+    echo "   ($seconds s)"
+    if [ -f "tests/$name.c" ]; then
+        # A check that printed SKIP ran to its end, so Check counts it as passed: move it to the skipped.
+        read -r p f s < <(awk '
+            match($0, /[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/) {
+                split(substr($0, RSTART, RLENGTH), n, /[^0-9]+/); checks += n[2]; bad += n[3] + n[4] }
+            /^SKIP: / { skips++ }
+            END { good = checks - bad; s = skips < good ? skips : good; print good - s, bad + 0, s + 0 }' "$tmp/$name.log")
+    else
+        p=$(grep -c '^ok ' "$tmp/$name.log") f=$(grep -c '^FAIL ' "$tmp/$name.log") s=$(grep -c '^SKIP: ' "$tmp/$name.log")
+    fi
+    count "$p" "$f" "$s" "$code" "$name"
 }
 
 count() { # PASSED FAILED SKIPPED CODE NAME
@@ -52,29 +82,20 @@ count() { # PASSED FAILED SKIPPED CODE NAME
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
-for program in "$build"/tests/test_*; do
-    name=${program##*/}
-    case $name in *.o | *.d | 'test_*') continue ;; esac
-    [ -f "tests/$name.c" ] && wanted "$name" || continue # not a program whose source is gone
-    run "$name" "$program"
-    code=$?
-    # A check that printed SKIP ran to its end, so Check counts it as passed: move it to the skipped.
-    read -r p f s < <(awk '
-        match($0, /[0-9]+%: Checks: [0-9]+, Failures: [0-9]+, Errors: [0-9]+/) {
-            split(substr($0, RSTART, RLENGTH), n, /[^0-9]+/); checks += n[2]; bad += n[3] + n[4] }
-        /^SKIP: / { skips++ }
-        END { good = checks - bad; s = skips < good ? skips : good; print good - s, bad + 0, s + 0 }' "$log")
-    count "$p" "$f" "$s" "$code" "$name"
+for turn in slow rest; do
+    for program in "$build"/tests/test_* tests/test_*.sh tests/house/test_*.sh; do
+        name=${program##*/}
+        name=${name%.sh}
+        case $name in *.o | *.d | 'test_*') continue ;; esac
+        [[ $slow == *" $name "* ]] && first=slow || first=rest
+        [ "$first" = "$turn" ] && wanted "$name" || continue
+        case $program in
+        *.sh) start "$name" bash "$program" ;;
+        *) [ ! -f "tests/$name.c" ] || start "$name" "$program" ;; # else a program whose source is gone
+        esac
+    done
 done
-
-for script in tests/test_*.sh tests/house/test_*.sh; do
-    name=${script##*/}
-    name=${name%.sh}
-    [ -f "$script" ] && wanted "$name" || continue
-    run "$name" bash "$script"
-    code=$?
-    count "$(grep -c '^ok ' "$log")" "$(grep -c '^FAIL ' "$log")" "$(grep -c '^SKIP: ' "$log")" "$code" "$name"
-done
+while [ ${#running[@]} -gt 0 ]; do finish; done
 
 echo
 [ ${#bad[@]} = 0 ] || echo "failed: ${bad[*]}"

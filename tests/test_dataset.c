@@ -29,8 +29,8 @@ static void put(unsigned char *p, uint64_t v, int size) {
 }
 
 /* One member: `packed` as it lies in the file, deflated or not. */
-static void member_raw(struct archive *a, const char *name, const void *packed, size_t n, size_t unpacked, uint32_t crc,
-                       int method, int flags) {
+static void member_raw(struct archive *a, const char *name, const void *packed, size_t n, size_t unpacked,
+                       uint32_t crc, int method, int flags) {
     size_t length = strlen(name);
     unsigned char *local = a->bytes + a->n, *central = a->central + a->directory;
     ck_assert_uint_le(a->n + n + length + 100, sizeof a->bytes);
@@ -63,7 +63,10 @@ static void member(struct archive *a, const char *name, const void *bytes, size_
 
 static void member_deflated(struct archive *a, const char *name, const void *bytes, size_t n) {
     static unsigned char packed[1 << 17];
-    z_stream z = {.next_in = (unsigned char *)(uintptr_t)bytes, .avail_in = (uInt)n, .next_out = packed, .avail_out = sizeof packed};
+    z_stream z = {.next_in = (unsigned char *)(uintptr_t)bytes,
+                  .avail_in = (uInt)n,
+                  .next_out = packed,
+                  .avail_out = sizeof packed};
     ck_assert_int_eq(deflateInit2(&z, 9, Z_DEFLATED, -MAX_WBITS, 9, Z_DEFAULT_STRATEGY), Z_OK);
     ck_assert_int_eq(deflate(&z, Z_FINISH), Z_STREAM_END);
     size_t packed_bytes = sizeof packed - z.avail_out;
@@ -80,7 +83,9 @@ static size_t get_header(const struct archive *a) {
 static void text(struct archive *a, const char *name, const char *s) { member(a, name, s, strlen(s)); }
 
 /* The pixel that `picture` puts at (c, y, x) of image `seed`. */
-static uint8_t pixel_of(int seed, int c, int y, int x) { return (uint8_t)(seed * 37 + c * 91 + y * 11 + x * 5 + x * y); }
+static uint8_t pixel_of(int seed, int c, int y, int x) {
+    return (uint8_t)(seed * 37 + c * 91 + y * 11 + x * 5 + x * y);
+}
 
 static uint8_t *png_of(size_t *n, int seed, int width, int height, int channels) {
     uint8_t *pixels = malloc((size_t)(width * height * channels)), *file, *p = pixels;
@@ -147,7 +152,8 @@ static void check_archive_refused(const struct archive *a, const char *mention) 
     free(bytes);
 }
 
-static fdm_dataset *open_archive(const struct archive *a, unsigned char **bytes, const fdm_dataset_options *options) {
+static fdm_dataset *open_archive(const struct archive *a, unsigned char **bytes,
+                                 const fdm_dataset_options *options) {
     size_t n;
     fdm_dataset *set;
     fdm_error err;
@@ -206,7 +212,8 @@ static void check_image(fdm_dataset *set, int64_t index, int seed, bool mirrored
     for (int c = 0; c < channels; c++)
         for (int y = 0; y < side; y++)
             for (int x = 0; x < side; x++)
-                ck_assert_uint_eq(pixels[(c * side + y) * side + x], pixel_of(seed, c, y, mirrored ? side - 1 - x : x));
+                ck_assert_uint_eq(pixels[(c * side + y) * side + x],
+                                  pixel_of(seed, c, y, mirrored ? side - 1 - x : x));
     free(pixels);
 }
 
@@ -265,9 +272,10 @@ START_TEST(folders) {
     write_bytes(scratch("f/notes.txt"), "x", 1);
     ck_assert_int_eq(symlink("../z.png", scratch("f/sub/link.png")), 0);
     static const int order[] = {1, 2, 0, 0};
-    static const char json[] = "{\"classes\": [\"x\", {\"y\": [1.5e3, true, null, {}]}], \"labels\": [[\"z.png\", 2], "
-                               "[\"sub/a.jpg\", 0], [\"not there.png\", 77], [\"sub/deeper/a.png\", 0],\n"
-                               "[\"sub\\/link.png\", 1]]}";
+    static const char json[] =
+        "{\"classes\": [\"x\", {\"y\": [1.5e3, true, null, {}]}], \"labels\": [[\"z.png\", 2], "
+        "[\"sub/a.jpg\", 0], [\"not there.png\", 77], [\"sub/deeper/a.png\", 0],\n"
+        "[\"sub\\/link.png\", 1]]}";
     write_bytes(scratch("f/dataset.json"), json, strlen(json));
     ck_assert_msg(fdm_dataset_open(&set, scratch("f/"), &labelled, &err) == FDM_OK, "%s", err.message);
     ck_assert_int_eq(fdm_dataset_count(set), 4);
@@ -291,11 +299,13 @@ START_TEST(folders) {
     check_refused(fdm_dataset_image(set, 3, pixels, &err), FDM_BAD_INPUT, &err, "f/z.png: cannot open");
     fdm_dataset_free(&set);
 
-    check_refused(fdm_dataset_open(&set, scratch("f"), &labelled, &err), FDM_BAD_INPUT, &err, "f/sub/link.png: cannot open");
+    check_refused(fdm_dataset_open(&set, scratch("f"), &labelled, &err), FDM_BAD_INPUT, &err,
+                  "f/sub/link.png: cannot open");
     ck_assert_ptr_null(set);
     unlink(scratch("f/sub/link.png"));
     ck_assert_int_eq(symlink("..", scratch("f/sub/loop")), 0);
-    check_refused(fdm_dataset_open(&set, scratch("f"), NULL, &err), FDM_BAD_INPUT, &err, "entry \"sub/loop\": a link to");
+    check_refused(fdm_dataset_open(&set, scratch("f"), NULL, &err), FDM_BAD_INPUT, &err,
+                  "entry \"sub/loop\": a link to");
     unlink(scratch("f/sub/loop"));
     ck_assert_int_eq(symlink("self.png", scratch("f/self.png")), 0);
     check_refused(fdm_dataset_open(&set, scratch("f"), NULL, &err), FDM_BAD_INPUT, &err, "f/self.png: cannot open");
@@ -310,13 +320,15 @@ START_TEST(folders) {
         printf("SKIP: an unreadable folder: running as root\n");
     else {
         chmod(scratch("f/sub/deeper"), 0);
-        check_refused(fdm_dataset_open(&set, scratch("f"), NULL, &err), FDM_BAD_INPUT, &err, "f/sub/deeper: cannot open");
+        check_refused(fdm_dataset_open(&set, scratch("f"), NULL, &err), FDM_BAD_INPUT, &err,
+                      "f/sub/deeper: cannot open");
         chmod(scratch("f/sub/deeper"), 0777);
     }
     make_folder("empty");
     check_refused(fdm_dataset_open(&set, scratch("empty"), NULL, &err), FDM_BAD_INPUT, &err, "holds no images");
-    check_refused(fdm_dataset_open(&set, scratch("nowhere"), NULL, &err), FDM_BAD_INPUT, &err, "nowhere: cannot open");
-    static const char *const gone[] = {"f/sub/deeper/a.png", "f/sub/deeper", "f/sub/a.jpg",     "f/sub",
+    check_refused(fdm_dataset_open(&set, scratch("nowhere"), NULL, &err), FDM_BAD_INPUT, &err,
+                  "nowhere: cannot open");
+    static const char *const gone[] = {"f/sub/deeper/a.png", "f/sub/deeper", "f/sub/a.jpg",    "f/sub",
                                        "f/.git/a.png",       "f/.git",       "f/dataset.json", "f/notes.txt"};
     for (size_t i = 0; i < FDM_ARRAY_LEN(gone); i++) ck_assert_int_eq(remove(scratch(gone[i])), 0);
 }
@@ -348,18 +360,23 @@ START_TEST(bad_labels) {
         {"{\"labels\": [[\"a.png\", 0]]}", "no label for \"b.png\"; add one"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", -1]]}", "label of \"b.png\": a class below 0"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", 65536]]}", "label of \"b.png\": a class beyond 65535"},
-        {"{\"labels\": [[\"a.png\", 0], [\"b.png\", 99999999999999999999]]}", "label of \"b.png\": a class from 0 on"},
+        {"{\"labels\": [[\"a.png\", 0], [\"b.png\", 99999999999999999999]]}",
+         "label of \"b.png\": a class from 0 on"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", 1.5]]}", "label of \"b.png\": a class from 0 on"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", 1e0]]}", "label of \"b.png\": a class from 0 on"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", \"1\"]]}", "label of \"b.png\": a class from 0 on"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", null]]}", "label of \"b.png\": a class from 0 on"},
         {"{\"labels\": [[\"a.png\", 0], [\"b.png\", NaN]]}", "label of \"b.png\": a class from 0 on"},
-        {"{\"labels\": [[\"a.png\", 0], [\"b.png\", [1]]]}", "label of \"b.png\": a vector, where others have classes"},
-        {"{\"labels\": [[\"a.png\", [1]], [\"b.png\", 0]]}", "label of \"b.png\": a class, where others have vectors"},
-        {"{\"labels\": [[\"a.png\", [1]], [\"b.png\", [1, 2]]]}", "label of \"b.png\": its vector has another length"},
+        {"{\"labels\": [[\"a.png\", 0], [\"b.png\", [1]]]}",
+         "label of \"b.png\": a vector, where others have classes"},
+        {"{\"labels\": [[\"a.png\", [1]], [\"b.png\", 0]]}",
+         "label of \"b.png\": a class, where others have vectors"},
+        {"{\"labels\": [[\"a.png\", [1]], [\"b.png\", [1, 2]]]}",
+         "label of \"b.png\": its vector has another length"},
         {"{\"labels\": [[\"a.png\", []], [\"b.png\", []]]}", "label of \"a.png\": a number is expected"},
         {"{\"labels\": [[\"a.png\", [1e999]], [\"b.png\", [1]]]}", "label of \"a.png\": a number is too large"},
-        {"{\"labels\": [[\"a.png\", [1e39]], [\"b.png\", [1]]]}", "label of \"a.png\": a number beyond the range of float"},
+        {"{\"labels\": [[\"a.png\", [1e39]], [\"b.png\", [1]]]}",
+         "label of \"a.png\": a number beyond the range of float"},
         {"{\"labels\": [[\"a.png\", [NaN]], [\"b.png\", [1]]]}", "label of \"a.png\": a number is expected"},
         {"{\"labels\": [[\"a.png\", [[[[1]]]]], [\"b.png\", [1]]]}", "label of \"a.png\": a number is expected"},
         {"{\"labels\": [[\"a.png\", 0], [\"a.png\", 0]]}", "label of \"a.png\": a second one"},
@@ -393,7 +410,8 @@ START_TEST(label_vectors) {
     unsigned char *bytes;
     float label[2];
     fdm_error err;
-    fdm_dataset *set = open_archive(two_pictures("{\"labels\": [[\"b.png\", [-2.5e1, 3]], [\"a.png\", [0.1, 1]]]}"), &bytes, &labelled);
+    fdm_dataset *set = open_archive(two_pictures("{\"labels\": [[\"b.png\", [-2.5e1, 3]], [\"a.png\", [0.1, 1]]]}"),
+                                    &bytes, &labelled);
     ck_assert_int_eq(fdm_dataset_label_dim(set), 2);
     ck_assert_int_eq(fdm_dataset_label(set, 1, label, &err), FDM_OK);
     ck_assert(label[0] == -25.0f && label[1] == 3.0f);
@@ -410,8 +428,8 @@ START_TEST(label_vectors) {
 END_TEST
 
 START_TEST(bad_names) {
-    static const char *const names[] = {"../x.png", "/x.png", "a/../../x.png", "a/./x.png", "a//x.png", "a\\x.png", "..",
-                                        "/", "../README"};
+    static const char *const names[] = {"../x.png", "/x.png", "a/../../x.png", "a/./x.png", "a//x.png", "a\\x.png",
+                                        "..",       "/",      "../README"};
     for (size_t i = 0; i < FDM_ARRAY_LEN(names); i++) {
         struct archive *a = two_pictures(NULL);
         char mention[64];
@@ -551,7 +569,11 @@ START_TEST(jpegs) {
     static const struct {
         const char *file;
         int side, channels;
-    } good[] = {{"baseline.jpg", 16, 3}, {"progressive.jpg", 16, 3}, {"gray.jpg", 16, 1}, {"restart.jpg", 32, 3}, {"odd.jpg", 17, 3}};
+    } good[] = {{"baseline.jpg", 16, 3},
+                {"progressive.jpg", 16, 3},
+                {"gray.jpg", 16, 1},
+                {"restart.jpg", 32, 3},
+                {"odd.jpg", 17, 3}};
     fdm_error err = {.status = FDM_OK};
     fdm_image image;
     struct fdm_image_info info;
@@ -562,7 +584,8 @@ START_TEST(jpegs) {
         snprintf(path, sizeof path, "tests/corpus/dataset/%s", good[i].file);
         unsigned char *bytes = read_bytes(path, &n);
         ck_assert_msg(fdm_image_decode(&image, bytes, n, path, &err) == FDM_OK, "%s", err.message);
-        ck_assert(image.width == good[i].side && image.height == good[i].side && image.channels == good[i].channels);
+        ck_assert(image.width == good[i].side && image.height == good[i].side &&
+                  image.channels == good[i].channels);
         ck_assert_int_eq(fdm_image_probe(&info, bytes, n, path, &err), FDM_OK);
         ck_assert(info.width == good[i].side && info.height == good[i].side && info.channels == good[i].channels);
         /* What was drawn: (16x, 16y, 128 in the disc or 30), as far as JPEG keeps it. */
@@ -594,8 +617,45 @@ START_TEST(jpegs) {
     }
     printf("JPEG, one byte damaged: %d refused, %d accepted (the format has no checksum)\n", refused, accepted);
     unsigned char *cmyk = read_bytes("tests/corpus/dataset/cmyk.jpg", &n);
-    check_refused(fdm_image_decode(&image, cmyk, n, "cmyk.jpg", &err), FDM_BAD_INPUT, &err, "4 colour components; save it as");
+    check_refused(fdm_image_decode(&image, cmyk, n, "cmyk.jpg", &err), FDM_BAD_INPUT, &err,
+                  "4 colour components; save it as");
     free(cmyk);
+}
+END_TEST
+
+/* Tables that stb would take as they are: written beyond their ends, or used without having been given. */
+START_TEST(jpeg_tables) {
+    size_t n, at = 0;
+    fdm_error err;
+    fdm_image image;
+    unsigned char *bytes = read_bytes("tests/corpus/dataset/gray.jpg", &n);
+    while (bytes[at] != 0xff || bytes[at + 1] != 0xc4) at++; /* the first Huffman table */
+    unsigned char *counts = bytes + at + 5, *quantiser = bytes;
+    while (quantiser[0] != 0xff || quantiser[1] != 0xdb) quantiser++;
+    counts[0] += 3;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err,
+                  "more Huffman codes of 1 bits");
+    counts[0] -= 3;
+    unsigned char kept[16];
+    memcpy(kept, counts, sizeof kept);
+    memset(counts, 0, sizeof kept);
+    counts[8] = counts[9] = 150;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err,
+                  "Huffman table of 300 codes");
+    memcpy(counts, kept, sizeof kept);
+    counts[-1] = 0x21;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err, "damaged Huffman table");
+    counts[-1] = 0x01;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err,
+                  "Huffman tables are missing");
+    counts[-1] = 0x00;
+    quantiser[4] = 1;
+    check_refused(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_BAD_INPUT, &err,
+                  "quantisation table is missing");
+    quantiser[4] = 0;
+    ck_assert_int_eq(fdm_image_decode(&image, bytes, n, "t.jpg", &err), FDM_OK);
+    fdm_image_free(&image);
+    free(bytes);
 }
 END_TEST
 
@@ -631,8 +691,13 @@ START_TEST(cifar_and_mnist) {
         const char *pickle;
         size_t n;
         const char *mention;
-    } bad[] = {{P("\x80\x02" "cos\nsystem\nU\x04" "true\x85R."), "no \"data\""}, /* collected, not called */
-               {P("\x80\x02" "cos\nsystem\n)\x81."), "an operation that plain data does not need"},
+    } bad[] = {{P("\x80\x02"
+                  "cos\nsystem\nU\x04"
+                  "true\x85R."),
+                "no \"data\""}, /* collected, not called */
+               {P("\x80\x02"
+                  "cos\nsystem\n)\x81."),
+                "an operation that plain data does not need"},
                {P("cos\nsystem\n(S'true'\ntR."), "an operation that plain data does not need"},
                {"\x80\x02}.", 4, "no \"data\""},
                {P("\x80\x02h\x05."), "a memo that was never written"},
@@ -643,11 +708,14 @@ START_TEST(cifar_and_mnist) {
                {P("\x80\x02Nr\xff\xff\xff\xff."), "a memo beyond the limit"},
                {P("\x80\x06N."), "protocol not 2 to 5"},
                {P("\x80\x02."), "not one value"},
-               {P("\x80\x02]q\x00h\x00" "a."), "no \"data\""}}; /* a list in itself */
+               {P("\x80\x02]q\x00h\x00"
+                  "a."),
+                "no \"data\""}}; /* a list in itself */
     for (size_t i = 0; i < FDM_ARRAY_LEN(bad); i++) {
         struct fdm_originals set = {.count = 0};
         unsigned char *exact = copy_bytes(bad[i].pickle, bad[i].n);
-        check_refused(fdm_cifar_pickle_parse(&set, exact, bad[i].n, "bad", &err), FDM_BAD_INPUT, &err, bad[i].mention);
+        check_refused(fdm_cifar_pickle_parse(&set, exact, bad[i].n, "bad", &err), FDM_BAD_INPUT, &err,
+                      bad[i].mention);
         free(exact);
         fdm_originals_free(&set);
     }
@@ -655,7 +723,8 @@ START_TEST(cifar_and_mnist) {
     unsigned char *idx = read_bytes("tests/corpus/dataset/digits.idx", &n);
     for (int border = 0; border < 2; border++) {
         struct fdm_originals set = {.count = 0};
-        ck_assert_msg(fdm_mnist_parse(&set, idx, n, labels, sizeof labels, border, "m", &err) == FDM_OK, "%s", err.message);
+        ck_assert_msg(fdm_mnist_parse(&set, idx, n, labels, sizeof labels, border, "m", &err) == FDM_OK, "%s",
+                      err.message);
         const int side = border ? 32 : 28;
         ck_assert(set.count == 2 && set.height == side && set.width == side && set.channels == 1);
         ck_assert(set.classes[0] == 3 && set.classes[1] == 9);
@@ -665,9 +734,12 @@ START_TEST(cifar_and_mnist) {
             ck_assert_uint_eq(set.pixels[i], inside ? (unsigned)(i / (side * side) * 784 + y * 28 + x) % 251 : 0);
         }
         fdm_originals_free(&set);
-        check_refused(fdm_mnist_parse(&set, idx, n - 1, labels, sizeof labels, border, "m", &err), FDM_BAD_INPUT, &err, "do not make");
-        check_refused(fdm_mnist_parse(&set, idx, n, labels, sizeof labels - 1, border, "m", &err), FDM_BAD_INPUT, &err, "labels");
-        check_refused(fdm_mnist_parse(&set, idx, 15, labels, sizeof labels, border, "m", &err), FDM_BAD_INPUT, &err, "no idx3");
+        check_refused(fdm_mnist_parse(&set, idx, n - 1, labels, sizeof labels, border, "m", &err), FDM_BAD_INPUT,
+                      &err, "do not make");
+        check_refused(fdm_mnist_parse(&set, idx, n, labels, sizeof labels - 1, border, "m", &err), FDM_BAD_INPUT,
+                      &err, "labels");
+        check_refused(fdm_mnist_parse(&set, idx, 15, labels, sizeof labels, border, "m", &err), FDM_BAD_INPUT, &err,
+                      "no idx3");
         ck_assert_ptr_null(set.pixels);
     }
     free(idx);
@@ -678,7 +750,8 @@ START_TEST(resizing) {
     enum { W = 40, H = 24 };
     fdm_image in = {.width = W, .height = H, .channels = 3, .pixels = malloc((size_t)W * H * 3)}, out;
     fdm_error err;
-    for (int i = 0; i < W * H * 3; i++) in.pixels[i] = (uint8_t)(i % 3 == 0 ? 5 * (i / 3 % W) : i % 3 == 1 ? 200 : 10 * (i / 3 / W));
+    for (int i = 0; i < W * H * 3; i++)
+        in.pixels[i] = (uint8_t)(i % 3 == 0 ? 5 * (i / 3 % W) : i % 3 == 1 ? 200 : 10 * (i / 3 / W));
     const struct fdm_rectangle all = {0, 0, W, H}, part = {8, 4, 16, 16};
     ck_assert_int_eq(fdm_image_resize(&out, &in, part, 16, 16, &err), FDM_OK); /* cut out, not filtered */
     for (int i = 0; i < 16 * 16; i++)
@@ -691,7 +764,8 @@ START_TEST(resizing) {
         ck_assert_int_eq(fdm_image_resize(&out, &in, all, w, h, &err), FDM_OK);
         ck_assert(out.width == w && out.height == h && out.channels == 3);
         for (int i = 0; i < w * h; i++) { /* a constant stays, a slope keeps its place, away from the edges */
-            double x = (i % w + 0.5) * W / w - 0.5, d = out.pixels[3 * i] - 5 * x, margin = 3.0 * (W > w ? (double)W / w : 1);
+            double x = (i % w + 0.5) * W / w - 0.5, d = out.pixels[3 * i] - 5 * x,
+                   margin = 3.0 * (W > w ? (double)W / w : 1);
             ck_assert_uint_eq(out.pixels[3 * i + 1], 200);
             if (x > margin && x < W - 1 - margin && d * d > worst * worst) worst = d;
         }
@@ -737,7 +811,8 @@ START_TEST(reading_ahead) {
             uint8_t pixels[12 * 768], expected[768];
             float labels[12 * 10], label[10];
             int64_t indices[12], pending[64];
-            ck_assert_msg(fdm_loader_next(loader, n, pixels, n % 3 ? labels : NULL, indices, &err) == FDM_OK, "%s", err.message);
+            ck_assert_msg(fdm_loader_next(loader, n, pixels, n % 3 ? labels : NULL, indices, &err) == FDM_OK, "%s",
+                          err.message);
             for (int64_t i = 0; i < n; i++, handed++) {
                 ck_assert_int_eq(indices[i], handed * 7 % 20);
                 ck_assert_int_eq(fdm_dataset_image(set, indices[i], expected, &err), FDM_OK);
@@ -758,7 +833,8 @@ START_TEST(reading_ahead) {
         fdm_loader *loader;
         uint8_t pixels[768];
         ck_assert_int_eq(fdm_loader_open(&loader, set, next_of, &order, 1 + i % 16, &err), FDM_OK);
-        for (int k = 0; k < i % 5; k++) ck_assert_int_eq(fdm_loader_next(loader, 1, pixels, NULL, NULL, &err), FDM_OK);
+        for (int k = 0; k < i % 5; k++)
+            ck_assert_int_eq(fdm_loader_next(loader, 1, pixels, NULL, NULL, &err), FDM_OK);
         fdm_loader_close(&loader);
     }
     struct order order = {.count = 1, .step = 0};
@@ -784,17 +860,20 @@ START_TEST(errors_ahead) {
         fdm_error err = {.status = FDM_OK};
         int64_t indices[3];
         ck_assert_int_eq(fdm_loader_open(&loader, set, next_of, &order, depth, &err), FDM_OK);
-        ck_assert_int_eq(fdm_loader_next(loader, 2, pixels, NULL, indices, &err), FDM_OK); /* the good ones before it */
+        ck_assert_int_eq(fdm_loader_next(loader, 2, pixels, NULL, indices, &err),
+                         FDM_OK); /* the good ones before it */
         ck_assert(indices[0] == 0 && indices[1] == 1);
         for (int again = 0; again < 2; again++) {
             err.status = FDM_OK;
-            check_refused(fdm_loader_next(loader, 2, pixels, NULL, NULL, &err), FDM_BAD_INPUT, &err, "set.zip: entry \"c.png\"");
+            check_refused(fdm_loader_next(loader, 2, pixels, NULL, NULL, &err), FDM_BAD_INPUT, &err,
+                          "set.zip: entry \"c.png\"");
         }
         ck_assert_int_eq(fdm_loader_next(loader, 1, pixels, NULL, NULL, NULL), FDM_BAD_INPUT);
         fdm_loader_close(&loader);
         order = (struct order){.at = 3, .count = 4};
         ck_assert_int_eq(fdm_loader_open(&loader, set, next_of, &order, depth, &err), FDM_OK);
-        check_refused(fdm_loader_next(loader, 1, pixels, NULL, NULL, &err), FDM_BAD_USAGE, &err, "image 3 of a set of 3");
+        check_refused(fdm_loader_next(loader, 1, pixels, NULL, NULL, &err), FDM_BAD_USAGE, &err,
+                      "image 3 of a set of 3");
         fdm_loader_close(&loader);
     }
     fdm_dataset_free(&set);
@@ -868,6 +947,7 @@ int main(void) {
     tcase_add_test(tc, bad_images);
     tcase_add_test(tc, bad_archives);
     tcase_add_test(tc, jpegs);
+    tcase_add_test(tc, jpeg_tables);
     tcase_add_test(tc, cifar_and_mnist);
     tcase_add_test(tc, resizing);
     tcase_add_test(tc, reading_ahead);

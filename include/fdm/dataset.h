@@ -1,9 +1,9 @@
 /* dataset.h - labelled images for training: a zip archive or a folder of PNG and JPEG files.
  *
- * The images are the files *.png, *.jpg, *.jpeg (in any case) of the archive or of the folder and its sub-folders, in
- * the byte order of their names.  They must be of one size, square, and gray (C = 1) or RGB (C = 3); 16-bit samples
- * lose their low byte, palettes are expanded; transparency is refused (`fdm dataset` puts such images on white).
- * A file dataset.json at the top may hold labels:
+ * The images are the files *.png, *.jpg, *.jpeg (in any case) of the archive or of the folder and its sub-folders,
+ * in the byte order of their names.  They must be of one size, square, and gray (C = 1) or RGB (C = 3); 16-bit
+ * samples lose their low byte, palettes are expanded; transparency is refused (`fdm dataset` puts such images on
+ * white). A file dataset.json at the top may hold labels:
  *
  *     {"labels": [["00000/img00000000.png", 3], ...]}              a class each: one-hot, label_dim = largest + 1
  *     {"labels": [["00000/img00000000.png", [0.5, 0, 1]], ...]}    a vector each, all of one length
@@ -11,8 +11,8 @@
  *
  * Every image needs one then; labels of files that are not there are ignored, as are other keys.  Hidden files and
  * the folder __MACOSX are left out, other files are ignored, but for images of other formats, which are an error.
- * Zip members may be stored or deflated; nothing is ever written or unpacked to a disk.  Symbolic links to files are
- * followed, links to folders are an error.
+ * Zip members may be stored or deflated; nothing is ever written or unpacked to a disk.  Symbolic links to files
+ * are followed, links to folders are an error.
  *
  *     fdm_dataset *set = NULL;
  *     fdm_dataset_options options = {.use_labels = true, .xflip = true};
@@ -47,7 +47,8 @@ typedef struct fdm_dataset_options {
 } fdm_dataset_options;
 
 /* Reads names, labels and the header of every image (kind, size, channels), no pixels.  `options` may be NULL: all
- * zeros.  Errors, after which *out is NULL, one line with the file and the entry: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
+ * zeros.  Errors, after which *out is NULL, one line with the file and the entry: FDM_BAD_INPUT, FDM_NO_RESOURCE.
+ */
 FDM_API fdm_status fdm_dataset_open(fdm_dataset **out, const char *path, const fdm_dataset_options *options,
                                     fdm_error *err);
 /* The same from an archive in memory, which must stay there; `label` names it in messages. */
@@ -80,17 +81,17 @@ typedef struct fdm_loader fdm_loader;
  * ahead of what has been handed out. */
 typedef int64_t (*fdm_next_index_fn)(void *user);
 
-/* `depth`: how many images are decoded ahead (memory: depth * C * R * R bytes); 0: none, without a thread.  Asks for
- * the first `depth` indices.  The data set must outlive the loader.
- * Errors, after which *out is NULL: FDM_NO_RESOURCE, FDM_BAD_USAGE. */
+/* `depth`: how many images are decoded ahead (memory: depth * C * R * R bytes); 0: none, without a thread.  Asks
+ * for the first `depth` indices.  The data set must outlive the loader. Errors, after which *out is NULL:
+ * FDM_NO_RESOURCE, FDM_BAD_USAGE. */
 FDM_API fdm_status fdm_loader_open(fdm_loader **out, fdm_dataset *set, fdm_next_index_fn next, void *user,
                                    int64_t depth, fdm_error *err);
 /* The next n images: pixels (n,C,R,R), labels (n,label_dim) and their indices (n); labels and indices may be NULL.
  * Errors: those of fdm_dataset_image, for the image whose turn it was; every later call fails in the same way. */
 FDM_API fdm_status fdm_loader_next(fdm_loader *loader, int64_t n, uint8_t *pixels, float *labels, int64_t *indices,
                                    fdm_error *err);
-/* The indices that were asked for and not yet handed out, in order: always `depth` of them.  Together with the state
- * of whatever stands behind `next` they are the state of the order, for saving it. */
+/* The indices that were asked for and not yet handed out, in order: always `depth` of them.  Together with the
+ * state of whatever stands behind `next` they are the state of the order, for saving it. */
 FDM_API void fdm_loader_pending(const fdm_loader *loader, int64_t *indices);
 /* Stops the thread, at any time (waits for the image it is at), and sets the pointer to NULL. */
 FDM_API void fdm_loader_close(fdm_loader **loader);

@@ -57,7 +57,7 @@ typedef struct fdm_train_settings {
 } fdm_train_settings;
 
 /* duration 200, batch 512, cbase 128, cres 2,2,2, 4 blocks, attention at 16, lr 1e-3, ramp 10, ema 0.5, dropout 0.13,
- * augment 0.12, multiplier 2, tick 50, snap 200, dump 500, as published; precond fdm_edm; 32 images of 9 steps. */
+ * augment 0.12, multiplier 2, tick 50, snap 200, dump 500, as published; precond fdm_edm; 36 images of 9 steps. */
 FDM_API fdm_train_settings fdm_train_defaults(void);
 /* FDM_BAD_USAGE names the first setting that is out of its range. */
 FDM_API fdm_status fdm_train_check(const fdm_train_settings *settings, fdm_error *err);

@@ -52,15 +52,18 @@ struct job {
 
 static fdm_status check_options(const struct fdm_cli *cli, const struct dataset_options *o, fdm_error *err) {
     const char *dst = cli->args[1], *dot = strrchr(dst, '.');
-    if (!dot || strcmp(dot, ".zip") != 0) return fdm_fail(err, FDM_BAD_USAGE, "%s: DST is a zip archive; name it *.zip", dst);
+    if (!dot || strcmp(dot, ".zip") != 0)
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: DST is a zip archive; name it *.zip", dst);
     if (o->channels == 2) return fdm_fail(err, FDM_BAD_USAGE, "--channels 2: wants 1 (gray) or 3 (RGB)");
     if (o->transform != SCALE && !o->resolution.width)
         return fdm_fail(err, FDM_BAD_USAGE, "--transform %s needs --resolution", transforms[o->transform]);
     if (o->transform == CENTER_CROP_WIDE && o->resolution.height > o->resolution.width)
         return fdm_fail(err, FDM_BAD_USAGE, "--transform center-crop-wide makes wide pictures: WIDTH >= HEIGHT");
     if (o->transform != CENTER_CROP_WIDE && o->resolution.width != o->resolution.height)
-        return fdm_fail(err, FDM_BAD_USAGE, "--resolution %lldx%lld: networks take squares; give RxR, or use --transform "
-                        "center-crop-wide", (long long)o->resolution.width, (long long)o->resolution.height);
+        return fdm_fail(err, FDM_BAD_USAGE,
+                        "--resolution %lldx%lld: networks take squares; give RxR, or use --transform "
+                        "center-crop-wide",
+                        (long long)o->resolution.width, (long long)o->resolution.height);
     return FDM_OK;
 }
 
@@ -72,12 +75,13 @@ static fdm_status map_classes(struct job *j, fdm_error *err) {
     for (int c = 0; c < FDM_DATASET_MAX_LABEL_DIM; c++) j->new_class[c] = wanted->count ? -1 : c;
     if (!wanted->count) return FDM_OK;
     if (!labels->classes)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: has no classes to choose from; leave --classes away", j->cli->args[0]);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: has no classes to choose from; leave --classes away",
+                        j->cli->args[0]);
     for (size_t i = 0; i < wanted->count; i++) {
         const int64_t c = wanted->items[i];
         if (c >= labels->dim)
-            return fdm_fail(err, FDM_BAD_USAGE, "--classes: %lld, but %s has classes 0 to %d", (long long)c, j->cli->args[0],
-                            labels->dim - 1);
+            return fdm_fail(err, FDM_BAD_USAGE, "--classes: %lld, but %s has classes 0 to %d", (long long)c,
+                            j->cli->args[0], labels->dim - 1);
         if (j->new_class[c] >= 0) return fdm_fail(err, FDM_BAD_USAGE, "--classes: %lld occurs twice", (long long)c);
         j->new_class[c] = (int32_t)i;
     }
@@ -110,7 +114,8 @@ static void convert(uint8_t *out, const fdm_image *in, int channels) {
             int alpha = in->channels % 2 ? 255 : p[step - 1];
             v[c] = (p[colors == 3 ? c : 0] * alpha + 255 * (255 - alpha) + 127) / 255;
         }
-        if (channels == 1) *out++ = colors == 1 ? (uint8_t)v[0] : (uint8_t)((299 * v[0] + 587 * v[1] + 114 * v[2] + 500) / 1000);
+        if (channels == 1)
+            *out++ = colors == 1 ? (uint8_t)v[0] : (uint8_t)((299 * v[0] + 587 * v[1] + 114 * v[2] + 500) / 1000);
         for (int c = 0; c < 3 && channels == 3; c++) *out++ = (uint8_t)v[c];
     }
 }
@@ -159,7 +164,8 @@ static fdm_status transform(struct job *j, fdm_image *image, fdm_error *err) {
     const struct fdm_rectangle all = {0, 0, image->width, image->height};
     fdm_image scaled;
     if (!w) return FDM_OK;
-    fdm_status status = fdm_image_resize(&scaled, image, j->o->transform == SCALE ? all : middle(image, w, h), w, h, err);
+    fdm_status status =
+        fdm_image_resize(&scaled, image, j->o->transform == SCALE ? all : middle(image, w, h), w, h, err);
     if (status) return status;
     fdm_image_free(image);
     *image = scaled;
@@ -168,11 +174,13 @@ static fdm_status transform(struct job *j, fdm_image *image, fdm_error *err) {
 
 static fdm_status check_size(struct job *j, const fdm_image *image, const char *label, fdm_error *err) {
     if (image->width != image->height)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %d x %d pixels, not a square; give --resolution RxR, perhaps with "
-                        "--transform center-crop", label, image->width, image->height);
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: %d x %d pixels, not a square; give --resolution RxR, perhaps with "
+                        "--transform center-crop",
+                        label, image->width, image->height);
     if (image->width > FDM_DATASET_MAX_RESOLUTION)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %d x %d pixels are more than %d each way; give --resolution RxR", label,
-                        image->width, image->height, FDM_DATASET_MAX_RESOLUTION);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: %d x %d pixels are more than %d each way; give --resolution RxR",
+                        label, image->width, image->height, FDM_DATASET_MAX_RESOLUTION);
     if (!j->width) {
         j->width = image->width;
         j->height = image->height;
@@ -192,8 +200,8 @@ static void add_label(struct job *j, const char *name, size_t image) {
         fdm_text_printf(&j->json, "%d]", (int)j->new_class[l->classes[image]]);
     else
         for (int k = 0; k < l->dim; k++)
-            fdm_text_printf(&j->json, "%s%.9g%s", k ? ", " : "[", (double)l->vectors[image * (size_t)l->dim + (size_t)k],
-                            k == l->dim - 1 ? "]]" : "");
+            fdm_text_printf(&j->json, "%s%.9g%s", k ? ", " : "[",
+                            (double)l->vectors[image * (size_t)l->dim + (size_t)k], k == l->dim - 1 ? "]]" : "");
 }
 
 static fdm_status add_image(struct job *j, struct fdm_zip_writer *zip, size_t number, fdm_error *err) {
@@ -207,7 +215,8 @@ static fdm_status add_image(struct job *j, struct fdm_zip_writer *zip, size_t nu
     status = convert_channels(j, &image, label, err);
     if (!status) status = transform(j, &image, err);
     if (!status) status = check_size(j, &image, label, err);
-    if (!status) status = fdm_png_format(&png, &bytes, image.pixels, image.width, image.height, image.channels, label, err);
+    if (!status)
+        status = fdm_png_format(&png, &bytes, image.pixels, image.width, image.height, image.channels, label, err);
     snprintf(name, sizeof name, "%05zu/img%08zu.png", number / 1000, number);
     if (!status) status = fdm_zip_add(zip, name, png, bytes, NULL, 0, err);
     add_label(j, name, j->images[number]);
@@ -234,8 +243,9 @@ static fdm_status add_json(struct job *j, struct fdm_zip_writer *zip, fdm_error 
         fdm_text_json_string(&text, s->class_names[chosen ? (size_t)j->o->classes.items[i] : i]);
     }
     fdm_text_printf(&text, s->class_names ? "]}\n" : "}\n");
-    fdm_status status = text.failed || j->json.failed ? fdm_fail_oom(err, "dataset.json", text.length)
-                                                      : fdm_zip_add(zip, "dataset.json", text.bytes, text.length, NULL, 0, err);
+    fdm_status status = text.failed || j->json.failed
+                            ? fdm_fail_oom(err, "dataset.json", text.length)
+                            : fdm_zip_add(zip, "dataset.json", text.bytes, text.length, NULL, 0, err);
     fdm_text_free(&text);
     return status;
 }
@@ -270,7 +280,8 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     if (!status && !cli->quiet) {
         const struct fdm_labels *l = &j->source.labels;
         const int dim = j->o->classes.count ? (int)j->o->classes.count : l->dim;
-        printf("%s: %zu images, %d x %d, %s", cli->args[1], j->count, j->width, j->height, j->channels == 1 ? "gray" : "RGB");
+        printf("%s: %zu images, %d x %d, %s", cli->args[1], j->count, j->width, j->height,
+               j->channels == 1 ? "gray" : "RGB");
         if (dim)
             printf(l->classes ? ", %d classes\n" : ", labels of %d numbers\n", dim);
         else
@@ -290,15 +301,19 @@ const struct fdm_command fdm_cmd_dataset = {
     .max_args = 2,
     .summary = "images from anywhere -> a zip archive for training",
     .description =
-        "Writes a zip archive of equal, square PNGs, 00000/img00000000.png and so on, with their labels in dataset.json:\n"
+        "Writes a zip archive of equal, square PNGs, 00000/img00000000.png and so on, with their labels in "
+        "dataset.json:\n"
         "the form that training reads fastest.  The same input gives the same bytes.  SRC is one of\n"
         "  a folder or a zip archive of PNG and JPEG files, sub-folders included, in the order of their names.\n"
-        "      Classes are read from dataset.json, {\"labels\": [[\"a/1.png\", 0], ...]} or \"labels\": null.  Without that\n"
-        "      file the sub-folders of the first level are the classes, in the order of their names, if there are two or\n"
+        "      Classes are read from dataset.json, {\"labels\": [[\"a/1.png\", 0], ...]} or \"labels\": null.  "
+        "Without that\n"
+        "      file the sub-folders of the first level are the classes, in the order of their names, if there are "
+        "two or\n"
         "      more and every image lies in one; else there are none.\n"
         "  cifar-10-python.tar.gz or cifar-10-binary.tar.gz as published, the folder that one unpacks to, or one\n"
         "      data_batch_N.bin.  The Python version's pickles are read as data; nothing in them is executed.\n"
-        "  train-images-idx3-ubyte[.gz] of MNIST, train-labels-idx1-ubyte[.gz] beside it.  Its 28x28 images get a black\n"
+        "  train-images-idx3-ubyte[.gz] of MNIST, train-labels-idx1-ubyte[.gz] beside it.  Its 28x28 images get a "
+        "black\n"
         "      border of 2 pixels, which makes them 32x32; with --resolution 28x28 they stay as they are.\n"
         "Transparent images are put on white.  --transform says how images get the size of --resolution:\n"
         "  scale             the whole image, stretched if it is no square\n"

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -14,6 +13,7 @@
 #include "fdm/png.h"
 #include "fdm/sample.h"
 #include "fdm/tensorfile.h"
+#include "io/io.h"
 
 struct sample_options {
     const char *model, *outdir, *grid, *latents, *save_tensors;
@@ -324,27 +324,9 @@ static fdm_status sample_batch(struct job *j, fdm_error *err) {
 
 /* --- outputs --- */
 
-/* With all folders above it. */
-static fdm_status make_dir(const char *path, fdm_error *err) {
-    struct stat st;
-    char *part = fdm_strdup(path);
-    if (!part) return fdm_fail_oom(err, "path", strlen(path));
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)mkdir(part, 0777); /* the last one shows what went wrong */
-        *slash = '/';
-    }
-    free(part);
-    if (mkdir(path, 0777) != 0 && errno != EEXIST)
-        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(errno));
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
-        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: a file is in its place", path);
-    return FDM_OK;
-}
-
 /* Before the work begins: can everything be written? */
 static fdm_status check_outputs(const struct sample_options *o, fdm_error *err) {
-    fdm_status status = o->outdir ? make_dir(o->outdir, err) : FDM_OK;
+    fdm_status status = o->outdir ? fdm_make_folders(o->outdir, err) : FDM_OK;
     if (status == FDM_OK && o->outdir && access(o->outdir, W_OK | X_OK) != 0)
         status = fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write here: %s", o->outdir, strerror(errno));
     if (status == FDM_OK && o->grid) status = fdm_output_check(o->grid, false, err);
@@ -360,7 +342,7 @@ static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err
     int used = snprintf(path, sizeof path, "%s", j->o->outdir);
     if (j->o->subdirs && used < (int)sizeof path) {
         used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu", name - name % 1000);
-        const fdm_status status = used < (int)sizeof path ? make_dir(path, err) : FDM_OK;
+        const fdm_status status = used < (int)sizeof path ? fdm_make_folders(path, err) : FDM_OK;
         if (status != FDM_OK) return status;
     }
     if (used < (int)sizeof path) used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu.png", name);

@@ -36,7 +36,7 @@ static const char *const recompute_choices[] = {"off", "norm", "block", NULL};
 static const struct train_options defaults = {
     .s = {.duration = 200, .batch = 512, .batch_gpu = 0, .cbase = 128, .num_blocks = 4, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5,
           .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .ls = 1, .tick = 50,
-          .snap = 200, .dump = 500, .image_snap = -1, .image_count = 32, .image_steps = 9, .seed = -1},
+          .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
 };
 #define T struct train_options

@@ -14,14 +14,16 @@ bool fdm_is_gzip(const void *bytes, size_t size) {
 }
 
 /* Inflates into a buffer that doubles, up to the limit. */
-static fdm_status inflate_all(unsigned char **out, size_t *size, z_stream *z, size_t limit, const char *label, fdm_error *err) {
+static fdm_status inflate_all(unsigned char **out, size_t *size, z_stream *z, size_t limit, const char *label,
+                              fdm_error *err) {
     size_t room = 0;
     int code = Z_OK;
     *size = 0;
     while (code != Z_STREAM_END) {
         if (*size == room) {
             if (room >= limit)
-                return fdm_fail(err, FDM_BAD_INPUT, "%s: unpacks to more than %zu bytes; not the original file", label, limit);
+                return fdm_fail(err, FDM_BAD_INPUT, "%s: unpacks to more than %zu bytes; not the original file",
+                                label, limit);
             room = room ? 2 * room : (size_t)1 << 16;
             if (room > limit) room = limit;
             unsigned char *p = realloc(*out, room);
@@ -46,8 +48,10 @@ fdm_status fdm_gunzip(unsigned char **out, size_t *size, const void *bytes, size
     z_stream z = {.next_in = fdm_unconst(bytes), .avail_in = (uInt)packed};
     *out = NULL;
     if (!fdm_is_gzip(bytes, packed)) return fdm_fail(err, FDM_BAD_INPUT, "%s: not a gzip file", label);
-    if (packed > INT_MAX) return fdm_fail(err, FDM_BAD_INPUT, "%s: larger than 2 GiB; not the original file", label);
-    if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (inflate)", label);
+    if (packed > INT_MAX)
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: larger than 2 GiB; not the original file", label);
+    if (inflateInit2(&z, 16 + MAX_WBITS) != Z_OK)
+        return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (inflate)", label);
     fdm_status status = inflate_all(out, size, &z, limit, label, err);
     inflateEnd(&z);
     if (status) {
@@ -63,7 +67,8 @@ enum { BLOCK = 512 };
 static bool octal(size_t *out, const unsigned char *field, int length) {
     int i = 0, digits = 0;
     while (i < length && field[i] == ' ') i++;
-    for (*out = 0; i < length && field[i] >= '0' && field[i] <= '7'; i++, digits++) *out = *out * 8 + (size_t)(field[i] - '0');
+    for (*out = 0; i < length && field[i] >= '0' && field[i] <= '7'; i++, digits++)
+        *out = *out * 8 + (size_t)(field[i] - '0');
     return digits > 0 && digits < 21 && (i == length || field[i] == ' ' || field[i] == '\0');
 }
 
@@ -79,8 +84,8 @@ static bool checksum_ok(const unsigned char *header) {
 #endif
 }
 
-fdm_status fdm_tar_next(struct fdm_tar_member *member, bool *found, size_t *at, const unsigned char *tar, size_t size,
-                        const char *label, fdm_error *err) {
+fdm_status fdm_tar_next(struct fdm_tar_member *member, bool *found, size_t *at, const unsigned char *tar,
+                        size_t size, const char *label, fdm_error *err) {
     *found = false;
     while (size - *at >= BLOCK && tar[*at]) { /* the end is a block of zeros, or the end of the file */
         const unsigned char *header = tar + *at;
@@ -88,8 +93,9 @@ fdm_status fdm_tar_next(struct fdm_tar_member *member, bool *found, size_t *at, 
         if (!checksum_ok(header) || !octal(&n, header + 124, 12))
             return fdm_fail(err, FDM_BAD_INPUT, "%s: no tar header (byte %zu of the archive); damaged", label, *at);
         if (n > size - *at - BLOCK)
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: a file of %zu bytes reaches beyond the archive's end (byte %zu); truncated",
-                            label, n, *at);
+            return fdm_fail(err, FDM_BAD_INPUT,
+                            "%s: a file of %zu bytes reaches beyond the archive's end (byte %zu); truncated", label,
+                            n, *at);
         memcpy(member->name, header, 100);
         member->name[100] = '\0';
         member->data = header + BLOCK;

@@ -17,7 +17,7 @@ struct fdm_tar_member {
     size_t size;
 };
 /* The next one from *at on (0 at first); *found is false at the end.  Errors: FDM_BAD_INPUT. */
-fdm_status fdm_tar_next(struct fdm_tar_member *member, bool *found, size_t *at, const unsigned char *tar, size_t size,
-                        const char *label, fdm_error *err);
+fdm_status fdm_tar_next(struct fdm_tar_member *member, bool *found, size_t *at, const unsigned char *tar,
+                        size_t size, const char *label, fdm_error *err);
 
 #endif

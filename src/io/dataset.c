@@ -29,29 +29,34 @@ static size_t image_bytes(const fdm_dataset *set) {
 /* ---- Opening ----------------------------------------------------------------------------------------------- */
 
 /* What the set makes of one image's header; the first one decides for all. */
-static fdm_status check_info(fdm_dataset *set, const struct fdm_image_info *info, const char *label, fdm_error *err) {
+static fdm_status check_info(fdm_dataset *set, const struct fdm_image_info *info, const char *label,
+                             fdm_error *err) {
     const char *first = set->entries.items[0].name;
     if (info->channels % 2 == 0)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: has transparency; `fdm dataset` makes a set in which it lies on white", label);
-    if (info->width != info->height)
         return fdm_fail(err, FDM_BAD_INPUT,
-                        "%s: %d x %d pixels, not a square; `fdm dataset --resolution RxR --transform center-crop` makes "
-                        "squares",
-                        label, info->width, info->height);
+                        "%s: has transparency; `fdm dataset` makes a set in which it lies on white", label);
+    if (info->width != info->height)
+        return fdm_fail(
+            err, FDM_BAD_INPUT,
+            "%s: %d x %d pixels, not a square; `fdm dataset --resolution RxR --transform center-crop` makes "
+            "squares",
+            label, info->width, info->height);
     if (info->width > FDM_DATASET_MAX_RESOLUTION)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %d x %d pixels; at most %d each way are supported", label, info->width,
-                        info->height, FDM_DATASET_MAX_RESOLUTION);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: %d x %d pixels; at most %d each way are supported", label,
+                        info->width, info->height, FDM_DATASET_MAX_RESOLUTION);
     if (!set->resolution) {
         set->resolution = info->width;
         set->channels = info->channels;
     }
     if (info->width != set->resolution)
-        return fdm_fail(err, FDM_BAD_INPUT,
-                        "%s: %d x %d pixels, but \"%.200s\" has %d x %d; `fdm dataset --resolution RxR` makes them equal",
-                        label, info->width, info->height, first, set->resolution, set->resolution);
+        return fdm_fail(
+            err, FDM_BAD_INPUT,
+            "%s: %d x %d pixels, but \"%.200s\" has %d x %d; `fdm dataset --resolution RxR` makes them equal",
+            label, info->width, info->height, first, set->resolution, set->resolution);
     if (info->channels != set->channels)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %s, but \"%.200s\" is %s; `fdm dataset --channels %d` makes them equal",
-                        label, info->channels == 1 ? "gray" : "coloured", first, set->channels == 1 ? "gray" : "coloured",
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: %s, but \"%.200s\" is %s; `fdm dataset --channels %d` makes them equal", label,
+                        info->channels == 1 ? "gray" : "coloured", first, set->channels == 1 ? "gray" : "coloured",
                         fdm_max_int(info->channels, set->channels));
     return FDM_OK;
 }
@@ -103,7 +108,8 @@ static fdm_status open_set(fdm_dataset **out, const char *path, const void *byte
     return status;
 }
 
-fdm_status fdm_dataset_open(fdm_dataset **out, const char *path, const fdm_dataset_options *options, fdm_error *err) {
+fdm_status fdm_dataset_open(fdm_dataset **out, const char *path, const fdm_dataset_options *options,
+                            fdm_error *err) {
     return open_set(out, path, NULL, 0, NULL, options, err);
 }
 
@@ -171,7 +177,8 @@ static fdm_status decode(uint8_t *pixels, fdm_dataset *set, size_t at, fdm_error
     fdm_status status = fdm_entries_read(&blob, &set->entries, entry, true, err);
     if (status) return status;
     fdm_entry_label(label, &set->entries, entry);
-    status = fdm_image_probe(&info, blob.bytes, blob.size, label, err); /* again: a folder's file may be another now */
+    status =
+        fdm_image_probe(&info, blob.bytes, blob.size, label, err); /* again: a folder's file may be another now */
     if (!status) status = check_info(set, &info, label, err);
     if (!status) status = fdm_image_decode(&image, blob.bytes, blob.size, label, err);
     fdm_blob_free(&blob);

@@ -12,10 +12,10 @@
 #include "io/text.h"
 
 enum {
-    MAX_DEPTH = 32,         /* of folders */
-    MAX_BYTES = 1 << 28,    /* of one file */
-    FREE_BYTES = 1 << 20,   /* that a member may always unpack to, ... */
-    MAX_RATIO = 200         /* ... and beyond them this many times its packed size: images hardly pack at all */
+    MAX_DEPTH = 32,       /* of folders */
+    MAX_BYTES = 1 << 28,  /* of one file */
+    FREE_BYTES = 1 << 20, /* that a member may always unpack to, ... */
+    MAX_RATIO = 200       /* ... and beyond them this many times its packed size: images hardly pack at all */
 };
 static const char json_name[] = "dataset.json";
 
@@ -56,8 +56,8 @@ static fdm_status add(struct fdm_entries *e, const char *name, size_t member, fd
     struct fdm_entry entry = {.member = member};
     if (left_out(name)) return FDM_OK;
     if (has_extension(name, others))
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: entry \"%.200s\": neither PNG nor JPEG; convert it or take it away",
-                        e->label, name);
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: entry \"%.200s\": neither PNG nor JPEG; convert it or take it away", e->label, name);
     if (!json && !has_extension(name, ours)) return FDM_OK;
     if (json && e->json.name) return fdm_fail(err, FDM_BAD_INPUT, "%s: %s occurs twice", e->label, json_name);
     if (!(entry.name = fdm_strdup(name))) return fdm_fail_oom(err, "file name", strlen(name));
@@ -86,8 +86,8 @@ static int by_name(const void *a, const void *b) {
 
 static fdm_status sort_and_check(struct fdm_entries *e, fdm_error *err) {
     if (e->count == 0)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: holds no images; give a zip archive or a folder of PNG or JPEG files",
-                        e->label);
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: holds no images; give a zip archive or a folder of PNG or JPEG files", e->label);
     qsort(e->items, e->count, sizeof *e->items, by_name);
     for (size_t i = 1; i < e->count; i++)
         if (strcmp(e->items[i - 1].name, e->items[i].name) == 0)
@@ -105,9 +105,10 @@ static fdm_status list_members(struct fdm_entries *e, fdm_error *err) {
         char *end = strrchr(m->name, '/');
         if (end && end > m->name && !end[1] && m->unpacked == 0) continue; /* a folder: names no file */
         if (!fdm_entry_name_ok(m->name))
-            return fdm_fail(err, FDM_BAD_INPUT,
-                            "%s: entry \"%.200s\": the name leads out of the archive; make it a plain relative path",
-                            e->label, m->name);
+            return fdm_fail(
+                err, FDM_BAD_INPUT,
+                "%s: entry \"%.200s\": the name leads out of the archive; make it a plain relative path", e->label,
+                m->name);
         status = add(e, m->name, i, err);
     }
     return status;
@@ -137,14 +138,17 @@ static fdm_status visit(struct walk *w) {
     struct stat st, target;
     const char *label = w->e->label, *name = inner_name(w);
     if (lstat(w->path.bytes, &st))
-        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: entry \"%.200s\": cannot examine: %s", label, name, strerror(errno));
+        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: entry \"%.200s\": cannot examine: %s", label, name,
+                        strerror(errno));
     if (S_ISDIR(st.st_mode)) return walk_folder(w);
     if (S_ISLNK(st.st_mode) && stat(w->path.bytes, &target) == 0 && S_ISDIR(target.st_mode))
-        return fdm_fail(w->err, FDM_BAD_INPUT,
-                        "%s: entry \"%.200s\": a link to a folder, which is not followed; put the folder itself here",
-                        label, name);
+        return fdm_fail(
+            w->err, FDM_BAD_INPUT,
+            "%s: entry \"%.200s\": a link to a folder, which is not followed; put the folder itself here", label,
+            name);
     if (!fdm_utf8_valid(name))
-        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: entry \"%.200s\": the name is not UTF-8 text; rename it", label, name);
+        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: entry \"%.200s\": the name is not UTF-8 text; rename it", label,
+                        name);
     return add(w->e, name, 0, w->err);
 }
 
@@ -225,9 +229,11 @@ void fdm_entries_close(struct fdm_entries *e) {
     memset(e, 0, sizeof *e);
 }
 
-static fdm_status too_large(const struct fdm_entries *e, const struct fdm_entry *entry, size_t bytes, fdm_error *err) {
+static fdm_status too_large(const struct fdm_entries *e, const struct fdm_entry *entry, size_t bytes,
+                            fdm_error *err) {
     char label[FDM_ENTRY_LABEL];
-    return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu bytes are beyond the limit for its packed size (a zip bomb?); remove it",
+    return fdm_fail(err, FDM_BAD_INPUT,
+                    "%s: %zu bytes are beyond the limit for its packed size (a zip bomb?); remove it",
                     fdm_entry_label(label, e, entry), bytes);
 }
 
@@ -267,7 +273,8 @@ static fdm_status read_file(struct fdm_blob *blob, const struct fdm_entries *e, 
     blob->size = blob->map.size;
     if (blob->size <= MAX_BYTES) return FDM_OK;
     fdm_blob_free(blob);
-    return fdm_fail(err, FDM_BAD_INPUT, "%s/%.200s: larger than %d bytes; remove it", e->label, entry->name, MAX_BYTES);
+    return fdm_fail(err, FDM_BAD_INPUT, "%s/%.200s: larger than %d bytes; remove it", e->label, entry->name,
+                    MAX_BYTES);
 }
 
 fdm_status fdm_entries_read(struct fdm_blob *blob, const struct fdm_entries *e, const struct fdm_entry *entry,

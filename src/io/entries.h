@@ -12,8 +12,8 @@ struct fdm_entry {
 };
 
 struct fdm_entries {
-    char *label;         /* for messages: the path's end */
-    char *root;          /* the folder's path; NULL: an archive */
+    char *label; /* for messages: the path's end */
+    char *root;  /* the folder's path; NULL: an archive */
     struct fdm_entry *items;
     size_t count, capacity;
     struct fdm_entry json; /* dataset.json; name NULL: none */
@@ -36,8 +36,8 @@ struct fdm_blob {
     void *owned;
     struct fdm_file_map map;
 };
-/* Errors, after which there is nothing to free: FDM_BAD_INPUT (damaged, too large), FDM_NO_RESOURCE.  With `checked`
- * false a stored member's checksum is not computed, for a look at its first bytes. */
+/* Errors, after which there is nothing to free: FDM_BAD_INPUT (damaged, too large), FDM_NO_RESOURCE.  With
+ * `checked` false a stored member's checksum is not computed, for a look at its first bytes. */
 fdm_status fdm_entries_read(struct fdm_blob *blob, const struct fdm_entries *e, const struct fdm_entry *entry,
                             bool checked, fdm_error *err);
 void fdm_blob_free(struct fdm_blob *blob);

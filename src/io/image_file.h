@@ -10,16 +10,16 @@ struct fdm_image_info {
     int channels; /* as decoded: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA */
 };
 
-/* Looks at the headers alone: what lies behind them may still be damaged.  The kind shows in the first bytes, not in
- * the file's name.  Errors: FDM_BAD_INPUT. */
+/* Looks at the headers alone: what lies behind them may still be damaged.  The kind shows in the first bytes, not
+ * in the file's name.  Errors: FDM_BAD_INPUT. */
 fdm_status fdm_image_probe(struct fdm_image_info *info, const void *bytes, size_t size, const char *label,
                            fdm_error *err);
-/* Decodes with as many channels as the file has; see fdm_png_parse.  A JPEG must be baseline or progressive, gray or
- * of three components, and complete.  Errors, after which *out is all zeros: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
+/* Decodes with as many channels as the file has; see fdm_png_parse.  A JPEG must be baseline or progressive, gray
+ * or of three components, and complete.  Errors, after which *out is all zeros: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
 fdm_status fdm_image_decode(fdm_image *out, const void *bytes, size_t size, const char *label, fdm_error *err);
 
-/* The PNG file that fdm_png_write writes, in memory: *size bytes at *file, for free().  Errors, after which *file is
- * NULL: FDM_BAD_USAGE (size or channels), FDM_NO_RESOURCE. */
+/* The PNG file that fdm_png_write writes, in memory: *size bytes at *file, for free().  Errors, after which *file
+ * is NULL: FDM_BAD_USAGE (size or channels), FDM_NO_RESOURCE. */
 fdm_status fdm_png_format(uint8_t **file, size_t *size, const uint8_t *pixels, int width, int height, int channels,
                           const char *label, fdm_error *err);
 

@@ -35,12 +35,13 @@ static fdm_status classes_from_folders(struct fdm_image_source *s, fdm_error *er
     const size_t folders = count_folders(e);
     if (folders < 2) return FDM_OK;
     if (folders > FDM_DATASET_MAX_LABEL_DIM)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu sub-folders; at most %d can be classes; write a dataset.json", e->label,
-                        folders, FDM_DATASET_MAX_LABEL_DIM);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu sub-folders; at most %d can be classes; write a dataset.json",
+                        e->label, folders, FDM_DATASET_MAX_LABEL_DIM);
     s->labels.classes = malloc(e->count * sizeof *s->labels.classes);
     s->folders = calloc(folders, sizeof *s->folders);
     s->class_names = calloc(folders, sizeof *s->class_names);
-    if (!s->labels.classes || !s->folders || !s->class_names) return fdm_fail_oom(err, "classes", e->count * sizeof(int32_t));
+    if (!s->labels.classes || !s->folders || !s->class_names)
+        return fdm_fail_oom(err, "classes", e->count * sizeof(int32_t));
     for (size_t i = 0; i < e->count; i++) {
         const char *name = e->items[i].name;
         if (begins_folder(e, i)) {
@@ -66,7 +67,8 @@ static fdm_status open_original(struct fdm_image_source *s, const char *path, bo
     s->labels.classes = malloc(s->count * sizeof *s->labels.classes);
     s->class_names = calloc(s->class_count, sizeof *s->class_names);
     s->entries.label = fdm_strdup(fdm_path_tail(path));
-    if (!s->labels.classes || !s->class_names || !s->entries.label) return fdm_fail_oom(err, "classes", s->count * sizeof(int32_t));
+    if (!s->labels.classes || !s->class_names || !s->entries.label)
+        return fdm_fail_oom(err, "classes", s->count * sizeof(int32_t));
     for (size_t i = 0; i < s->count; i++) s->labels.classes[i] = s->originals.classes[i];
     for (size_t i = 0; i < s->class_count; i++) s->class_names[i] = s->originals.class_names[i];
     return FDM_OK;
@@ -98,8 +100,8 @@ static fdm_status copy_original(fdm_image *out, const struct fdm_originals *o, s
     return FDM_OK;
 }
 
-fdm_status fdm_image_source_read(fdm_image *out, char label[FDM_ENTRY_LABEL], const struct fdm_image_source *s, size_t i,
-                                 fdm_error *err) {
+fdm_status fdm_image_source_read(fdm_image *out, char label[FDM_ENTRY_LABEL], const struct fdm_image_source *s,
+                                 size_t i, fdm_error *err) {
     struct fdm_blob blob;
     memset(out, 0, sizeof *out);
     if (s->original) {

@@ -36,6 +36,9 @@ struct fdm_file_map {
 fdm_status fdm_file_map_open(struct fdm_file_map *out, const char *path, fdm_error *err);
 void fdm_file_map_close(struct fdm_file_map *map);
 
+/* Makes a folder and all above it; one that is there already is fine.  Errors: FDM_NO_RESOURCE. */
+fdm_status fdm_make_folders(const char *path, fdm_error *err);
+
 /* Errors FDM_BAD_USAGE unless every tensor of the set has a name of valid UTF-8, unique in the set, a valid
  * shape that matches nbytes, and data.  Needs one sort, not a search per tensor. */
 fdm_status fdm_check_writable_set(const fdm_tensors *set, const char *path, fdm_error *err);

@@ -1,9 +1,9 @@
 /* jpeg_read.c - JPEG files through stb, behind checks of our own.
  *
- * stb takes a truncated file for a whole one, decodes as many scans as there are, and leaves the pixels of components
- * and restart intervals that are missing uninitialised.  So the markers (ITU T.81, annex B) are walked first: every
- * segment inside the file, one supported frame, every component in a first scan, the right number of restart
- * markers, and an end.
+ * stb takes a truncated file for a whole one, decodes as many scans as there are, and leaves the pixels of
+ * components and restart intervals that are missing uninitialised.  So the markers (ITU T.81, annex B) are walked
+ * first: every segment inside the file, one supported frame, tables that are sound and there when a scan needs
+ * them, every component in a first scan, the right number of restart markers, and an end.
  */
 #include <limits.h>
 #include <stdarg.h>
@@ -15,16 +15,28 @@
 #include "io/image_file.h"
 
 enum {
-    SOF0 = 0xc0, SOF1 = 0xc1, SOF2 = 0xc2, DHT = 0xc4, JPG = 0xc8, DAC = 0xcc, RST0 = 0xd0, SOI = 0xd8, EOI = 0xd9,
-    SOS = 0xda, DNL = 0xdc, DRI = 0xdd,
+    SOF0 = 0xc0,
+    SOF1 = 0xc1,
+    SOF2 = 0xc2,
+    DHT = 0xc4,
+    JPG = 0xc8,
+    DAC = 0xcc,
+    RST0 = 0xd0,
+    SOI = 0xd8,
+    EOI = 0xd9,
+    SOS = 0xda,
+    DQT = 0xdb,
+    DNL = 0xdc,
+    DRI = 0xdd,
     MAX_SCANS = 100,      /* ten are usual; each may cost as much as a whole image */
     FREE_BYTES = 1 << 20, /* that a file may always decode to, ... */
     MAX_RATIO = 2048      /* ... and beyond them this many times its size */
 };
 
 struct component {
-    int id, h, v; /* sampling factors */
-    bool started; /* a scan has given its first DC values */
+    int id, h, v;  /* sampling factors */
+    int quantiser; /* number of its table */
+    bool started;  /* a scan has given its first DC values */
 };
 
 struct jpeg {
@@ -35,6 +47,7 @@ struct jpeg {
     bool progressive, ended;
     size_t interval; /* MCUs between restart markers; 0: none */
     struct component component[3];
+    bool quantisers[4], codes[2][4]; /* tables defined so far; codes: of DC, of AC */
     fdm_error *err;
 };
 
@@ -67,13 +80,46 @@ static fdm_status read_frame(struct jpeg *j, const unsigned char *p, size_t n, s
         return bad(j, at, "%d x %d pixels are too many for a file of %zu bytes", j->width, j->height, j->size);
     j->h_max = j->v_max = 1;
     for (int i = 0; i < j->components; i++) {
-        const struct component c = {.id = p[6 + 3 * i], .h = p[7 + 3 * i] >> 4, .v = p[7 + 3 * i] & 15};
+        const struct component c = {
+            .id = p[6 + 3 * i], .h = p[7 + 3 * i] >> 4, .v = p[7 + 3 * i] & 15, .quantiser = p[8 + 3 * i]};
+        if (c.quantiser > 3) return bad(j, at, "quantisation table %d", c.quantiser);
         if (c.h < 1 || c.h > 4 || c.v < 1 || c.v > 4) return bad(j, at, "sampling factors %d x %d", c.h, c.v);
         for (int k = 0; k < i; k++)
             if (j->component[k].id == c.id) return bad(j, at, "two components named %d", c.id);
         j->h_max = fdm_max_int(j->h_max, c.h);
         j->v_max = fdm_max_int(j->v_max, c.v);
         j->component[i] = c;
+    }
+    return FDM_OK;
+}
+
+static fdm_status read_quantisers(struct jpeg *j, const unsigned char *p, size_t n, size_t at) {
+    while (n > 0) {
+        size_t bytes = 1 + (p[0] >> 4 ? 128 : 64);
+        if (p[0] >> 4 > 1 || (p[0] & 15) > 3 || n < bytes) return bad(j, at, "damaged quantisation table");
+        j->quantisers[p[0] & 15] = true;
+        p += bytes;
+        n -= bytes;
+    }
+    return FDM_OK;
+}
+
+/* Huffman codes: how many of each length from 1 to 16, then their symbols.  stb writes beyond its tables if there
+ * are too many, and stops the process if 256 of them are short; real files have at most 176. */
+static fdm_status read_codes(struct jpeg *j, const unsigned char *p, size_t n, size_t at) {
+    while (n > 0) {
+        size_t count = 0, free_codes = 1; /* of the length at hand */
+        if (n < 17 || p[0] >> 4 > 1 || (p[0] & 15) > 3) return bad(j, at, "damaged Huffman table");
+        for (int length = 1; length <= 16; length++) {
+            free_codes *= 2;
+            if (p[length] > free_codes) return bad(j, at, "more Huffman codes of %d bits than there are", length);
+            free_codes -= p[length];
+            count += p[length];
+        }
+        if (count > 255 || n < 17 + count) return bad(j, at, "Huffman table of %zu codes", count);
+        j->codes[p[0] >> 4][p[0] & 15] = true;
+        p += 17 + count;
+        n -= 17 + count;
     }
     return FDM_OK;
 }
@@ -105,7 +151,8 @@ static fdm_status skip_scan_data(struct jpeg *j, size_t units, size_t at) {
 static fdm_status read_scan(struct jpeg *j, const unsigned char *p, size_t n, size_t at) {
     const struct component *only = NULL;
     if (!j->width) return bad(j, at, "a scan before the frame header");
-    if (n < 1 || p[0] < 1 || p[0] > j->components || n != 4 + 2 * (size_t)p[0]) return bad(j, at, "scan header of %zu bytes", n);
+    if (n < 1 || p[0] < 1 || p[0] > j->components || n != 4 + 2 * (size_t)p[0])
+        return bad(j, at, "scan header of %zu bytes", n);
     if (++j->scans > MAX_SCANS) return bad(j, at, "more than %d scans", MAX_SCANS);
     int first = p[1 + 2 * p[0]], refine = p[3 + 2 * p[0]] >> 4;
     for (int i = 0; i < p[0]; i++) {
@@ -114,6 +161,12 @@ static fdm_status read_scan(struct jpeg *j, const unsigned char *p, size_t n, si
         if (c == j->components) return bad(j, at, "a scan of an unknown component");
         bool start = !j->progressive || (first == 0 && refine == 0);
         if (!start && !j->component[c].started) return bad(j, at, "a scan refines what no scan has given");
+        int dc = p[2 + 2 * i] >> 4, ac = p[2 + 2 * i] & 15;
+        bool needs_dc = !j->progressive || (first == 0 && refine == 0), needs_ac = !j->progressive || first > 0;
+        if (dc > 3 || ac > 3 || (needs_dc && !j->codes[0][dc]) || (needs_ac && !j->codes[1][ac]))
+            return bad(j, at, "a scan whose Huffman tables are missing");
+        if (!j->quantisers[j->component[c].quantiser])
+            return bad(j, at, "a scan whose quantisation table is missing");
         j->component[c].started = true;
         only = p[0] == 1 ? &j->component[c] : NULL;
     }
@@ -126,6 +179,8 @@ static fdm_status read_segment(struct jpeg *j, int marker, const unsigned char *
         j->progressive = marker == SOF2;
         return read_frame(j, p, n, at);
     }
+    if (marker == DQT) return read_quantisers(j, p, n, at);
+    if (marker == DHT) return read_codes(j, p, n, at);
     if (marker == DRI) {
         if (n != 2) return bad(j, at, "restart interval of %zu bytes", n);
         j->interval = (size_t)get16(p);
@@ -144,7 +199,8 @@ static fdm_status walk(struct jpeg *j, bool whole) {
         if (j->size - j->at < 2) return bad(j, j->size, "truncated");
         const size_t at = j->at;
         int marker = j->bytes[at + 1];
-        if (j->bytes[at] != 0xff || marker < SOF0 || (marker >= RST0 && marker <= SOI)) return bad(j, at, "no marker here");
+        if (j->bytes[at] != 0xff || marker < SOF0 || (marker >= RST0 && marker <= SOI))
+            return bad(j, at, "no marker here");
         j->at += 2;
         if ((j->ended = marker == EOI)) break;
         if (j->size - j->at < 2) return bad(j, j->size, "truncated");

@@ -26,18 +26,12 @@ bool fdm_json_take(struct fdm_json *j, char c) {
 bool fdm_json_expect(struct fdm_json *j, char c) {
     if (fdm_json_take(j, c)) return true;
     switch (c) {
-    case '{':
-        return fail(j, "an object is expected");
-    case '[':
-        return fail(j, "an array is expected");
-    case '}':
-        return fail(j, "',' or '}' is expected");
-    case ']':
-        return fail(j, "',' or ']' is expected");
-    case ':':
-        return fail(j, "':' is expected");
-    default:
-        return fail(j, "bad JSON");
+    case '{': return fail(j, "an object is expected");
+    case '[': return fail(j, "an array is expected");
+    case '}': return fail(j, "',' or '}' is expected");
+    case ']': return fail(j, "',' or ']' is expected");
+    case ':': return fail(j, "':' is expected");
+    default: return fail(j, "bad JSON");
     }
 }
 

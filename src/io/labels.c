@@ -25,15 +25,17 @@ static fdm_status bad_json(const struct reader *r) {
 
 /* `why` about the label of the file named in scratch. */
 static fdm_status bad_label(const struct reader *r, const char *why) {
-    return fdm_fail(r->err, FDM_BAD_INPUT, "%s: dataset.json: label of \"%.200s\": %s (byte %zu)", r->e->label, r->scratch,
-                    why, r->json.at);
+    return fdm_fail(r->err, FDM_BAD_INPUT, "%s: dataset.json: label of \"%.200s\": %s (byte %zu)", r->e->label,
+                    r->scratch, why, r->json.at);
 }
 
 static fdm_status read_class(struct reader *r, size_t image) {
     int64_t value;
-    if (!fdm_json_integer(&r->json, &value)) return bad_label(r, "a class from 0 on, or a list of numbers, is expected");
+    if (!fdm_json_integer(&r->json, &value))
+        return bad_label(r, "a class from 0 on, or a list of numbers, is expected");
     if (value < 0) return bad_label(r, "a class below 0; count classes from 0");
-    if (value >= FDM_DATASET_MAX_LABEL_DIM) return bad_label(r, "a class beyond 65535; number the classes from 0 on");
+    if (value >= FDM_DATASET_MAX_LABEL_DIM)
+        return bad_label(r, "a class beyond 65535; number the classes from 0 on");
     if (r->labels->vectors) return bad_label(r, "a class, where others have vectors");
     if (!r->labels->classes && !(r->labels->classes = calloc(r->e->count, sizeof *r->labels->classes)))
         return fdm_fail_oom(r->err, "labels", r->e->count * sizeof *r->labels->classes);
@@ -60,8 +62,8 @@ static fdm_status read_vector(struct reader *r, size_t image) {
     if (!l->vectors) {
         size_t bytes;
         if (!fdm_mul_size(&bytes, r->e->count, (size_t)n * sizeof(float)) || !(l->vectors = malloc(bytes)))
-            return fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (%zu label vectors of %d elements)", r->e->label,
-                            r->e->count, n);
+            return fdm_fail(r->err, FDM_NO_RESOURCE, "%s: out of memory (%zu label vectors of %d elements)",
+                            r->e->label, r->e->count, n);
         l->dim = n;
     }
     for (int i = 0; i < n && image != SIZE_MAX; i++) l->vectors[image * (size_t)n + (size_t)i] = (float)r->row[i];
@@ -72,7 +74,8 @@ static fdm_status read_vector(struct reader *r, size_t image) {
 static fdm_status read_pair(struct reader *r) {
     struct fdm_json *j = &r->json;
     size_t length;
-    if (!fdm_json_expect(j, '[') || !fdm_json_string(j, r->scratch, &length) || !fdm_json_expect(j, ',')) return bad_json(r);
+    if (!fdm_json_expect(j, '[') || !fdm_json_string(j, r->scratch, &length) || !fdm_json_expect(j, ','))
+        return bad_json(r);
     if (!fdm_entry_name_ok(r->scratch)) return bad_label(r, "the name leads out of the set");
     size_t image = fdm_entries_find(r->e, r->scratch);
     if (image != SIZE_MAX && r->seen[image]) return bad_label(r, "a second one; keep one of them");
@@ -93,10 +96,11 @@ static fdm_status read_list(struct reader *r) {
     }
     for (size_t i = 0; i < r->e->count && !status; i++)
         if (!r->seen[i])
-            status = fdm_fail(r->err, FDM_BAD_INPUT,
-                              "%s: dataset.json: no label for \"%.200s\"; add one, or write \"labels\": null for a set "
-                              "without",
-                              r->e->label, r->e->items[i].name);
+            status =
+                fdm_fail(r->err, FDM_BAD_INPUT,
+                         "%s: dataset.json: no label for \"%.200s\"; add one, or write \"labels\": null for a set "
+                         "without",
+                         r->e->label, r->e->items[i].name);
     return status;
 }
 
@@ -109,7 +113,9 @@ static fdm_status read_document(struct reader *r) {
         do {
             if (!fdm_json_string(j, r->scratch, &length) || !fdm_json_expect(j, ':')) return bad_json(r);
             if (strcmp(r->scratch, "labels") == 0) {
-                if (found) return fdm_fail(r->err, FDM_BAD_INPUT, "%s: dataset.json: \"labels\" occurs twice", r->e->label);
+                if (found)
+                    return fdm_fail(r->err, FDM_BAD_INPUT, "%s: dataset.json: \"labels\" occurs twice",
+                                    r->e->label);
                 found = true;
                 fdm_status status = read_list(r);
                 if (status) return status;
@@ -120,8 +126,8 @@ static fdm_status read_document(struct reader *r) {
     }
     if (!fdm_json_finished(j)) return bad_json(r);
     if (!found)
-        return fdm_fail(r->err, FDM_BAD_INPUT, "%s: dataset.json: no \"labels\"; write \"labels\": null for a set without",
-                        r->e->label);
+        return fdm_fail(r->err, FDM_BAD_INPUT,
+                        "%s: dataset.json: no \"labels\"; write \"labels\": null for a set without", r->e->label);
     return FDM_OK;
 }
 

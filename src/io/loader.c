@@ -1,7 +1,7 @@
 /* loader.c - images decoded ahead by a thread, handed out in a given order.
  *
- * A ring of `depth` slots.  The caller's thread puts indices in and takes images out, the decoder works through them
- * in the same order; so a slot belongs to one side at a time, and the two counters say to which:
+ * A ring of `depth` slots.  The caller's thread puts indices in and takes images out, the decoder works through
+ * them in the same order; so a slot belongs to one side at a time, and the two counters say to which:
  *
  *     taken <= slot number < decoded              ready: the caller's
  *     decoded <= slot number < taken + depth      wanted: the decoder's
@@ -77,7 +77,8 @@ static fdm_status prepare(fdm_loader *l, fdm_error *err) {
     for (size_t i = 0; i < l->depth; i++) l->indices[i] = l->next(l->user);
     l->have_thread = l->have_lock && l->have_changed && start_thread(l) == 0;
     if (!l->have_thread)
-        return fdm_fail(err, FDM_NO_RESOURCE, "cannot start a thread that decodes images ahead; allow more processes");
+        return fdm_fail(err, FDM_NO_RESOURCE,
+                        "cannot start a thread that decodes images ahead; allow more processes");
     return FDM_OK;
 }
 
@@ -135,7 +136,8 @@ static fdm_status take(fdm_loader *l, uint8_t *pixels, int64_t *index, fdm_error
     return FDM_OK;
 }
 
-fdm_status fdm_loader_next(fdm_loader *l, int64_t n, uint8_t *pixels, float *labels, int64_t *indices, fdm_error *err) {
+fdm_status fdm_loader_next(fdm_loader *l, int64_t n, uint8_t *pixels, float *labels, int64_t *indices,
+                           fdm_error *err) {
     const size_t dim = (size_t)fdm_dataset_label_dim(l->set);
     fdm_status status = FDM_OK;
     for (int64_t i = 0; i < n && !status; i++) {

@@ -43,7 +43,7 @@ static fdm_status grow(struct fdm_originals *set, size_t n, const char *label, f
 static void add_cifar(struct fdm_originals *set, int class, const unsigned char *planes) {
     const size_t plane = CIFAR_SIDE * CIFAR_SIDE;
     uint8_t *out = set->pixels + set->count * CIFAR_BYTES;
-    set->classes[set->count++] = (uint8_t)class;
+    set->classes[set->count++] = (uint8_t) class;
     for (size_t i = 0; i < plane; i++)
         for (size_t c = 0; c < 3; c++) *out++ = planes[c * plane + i];
 }
@@ -56,15 +56,18 @@ static fdm_status begin_cifar(struct fdm_originals *set, size_t n, const char *l
 }
 
 /* Records of a class byte and three planes. */
-static fdm_status add_binary(struct fdm_originals *set, const unsigned char *p, size_t size, const char *label, fdm_error *err) {
+static fdm_status add_binary(struct fdm_originals *set, const unsigned char *p, size_t size, const char *label,
+                             fdm_error *err) {
     const size_t record = 1 + CIFAR_BYTES, n = size / record;
     if (n == 0 || size % record)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu bytes are no whole number of CIFAR-10 records (%zu each); download it again",
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: %zu bytes are no whole number of CIFAR-10 records (%zu each); download it again",
                         label, size, record);
     fdm_status status = begin_cifar(set, n, label, err);
     for (size_t i = 0; i < n && !status; i++, p += record) {
         if (*p >= CLASSES)
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: class %d of image %zu; CIFAR-10 has classes 0 to 9", label, *p, i);
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: class %d of image %zu; CIFAR-10 has classes 0 to 9", label, *p,
+                            i);
         add_cifar(set, *p, p + 1);
     }
     return status;
@@ -78,10 +81,11 @@ static bool name_ends(const struct fdm_pickle_value *v, const char *end) {
 /* numpy's pickled array: _reconstruct(...) with the state (version, (n, 3072), dtype("u1"), False, bytes). */
 static bool array_of_images(const struct fdm_pickle_value *v, size_t *count, const unsigned char **planes) {
     const struct fdm_pickle_value *items = v && v->kind == FDM_PICKLE_CALL ? v->node->items : NULL;
-    if (!items || v->node->count != 3 || !name_ends(&items[0], "_reconstruct") || items[2].kind != FDM_PICKLE_TUPLE ||
-        items[2].node->count != 5)
+    if (!items || v->node->count != 3 || !name_ends(&items[0], "_reconstruct") ||
+        items[2].kind != FDM_PICKLE_TUPLE || items[2].node->count != 5)
         return false;
-    const struct fdm_pickle_value *state = items[2].node->items, *shape = &state[1], *type = &state[2], *data = &state[4];
+    const struct fdm_pickle_value *state = items[2].node->items, *shape = &state[1], *type = &state[2],
+                                  *data = &state[4];
     if (shape->kind != FDM_PICKLE_TUPLE || shape->node->count != 2 || type->kind != FDM_PICKLE_CALL ||
         !name_ends(&type->node->items[0], "dtype") || state[3].kind != FDM_PICKLE_INT || state[3].number ||
         data->kind != FDM_PICKLE_TEXT)
@@ -91,22 +95,25 @@ static bool array_of_images(const struct fdm_pickle_value *v, size_t *count, con
     if (arguments->count < 1 || arguments->items[0].kind != FDM_PICKLE_TEXT || arguments->items[0].size != 2 ||
         memcmp(arguments->items[0].bytes, "u1", 2) != 0)
         return false;
-    if (size[0].kind != FDM_PICKLE_INT || size[1].kind != FDM_PICKLE_INT || size[1].number != CIFAR_BYTES || size[0].number < 1 ||
-        data->size / CIFAR_BYTES != (uint64_t)size[0].number || data->size % CIFAR_BYTES)
+    if (size[0].kind != FDM_PICKLE_INT || size[1].kind != FDM_PICKLE_INT || size[1].number != CIFAR_BYTES ||
+        size[0].number < 1 || data->size / CIFAR_BYTES != (uint64_t)size[0].number || data->size % CIFAR_BYTES)
         return false;
     *count = (size_t)size[0].number;
     *planes = data->bytes;
     return true;
 }
 
-static fdm_status add_pickled(struct fdm_originals *set, const struct fdm_pickle *p, const char *label, fdm_error *err) {
+static fdm_status add_pickled(struct fdm_originals *set, const struct fdm_pickle *p, const char *label,
+                              fdm_error *err) {
     const struct fdm_pickle_value *labels = fdm_pickle_get(&p->top, "labels");
     const unsigned char *planes;
     size_t n;
     if (!array_of_images(fdm_pickle_get(&p->top, "data"), &n, &planes))
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: no \"data\" of bytes (N, 3072); not an original CIFAR-10 batch", label);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: no \"data\" of bytes (N, 3072); not an original CIFAR-10 batch",
+                        label);
     if (!labels || labels->kind != FDM_PICKLE_LIST || labels->node->count != n)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: no \"labels\" for its %zu images; not an original CIFAR-10 batch", label, n);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: no \"labels\" for its %zu images; not an original CIFAR-10 batch",
+                        label, n);
     fdm_status status = begin_cifar(set, n, label, err);
     for (size_t i = 0; i < n && !status; i++, planes += CIFAR_BYTES) {
         const struct fdm_pickle_value *class = &labels->node->items[i];
@@ -117,7 +124,8 @@ static fdm_status add_pickled(struct fdm_originals *set, const struct fdm_pickle
     return status;
 }
 
-fdm_status fdm_cifar_pickle_parse(struct fdm_originals *set, const void *bytes, size_t size, const char *label, fdm_error *err) {
+fdm_status fdm_cifar_pickle_parse(struct fdm_originals *set, const void *bytes, size_t size, const char *label,
+                                  fdm_error *err) {
     struct fdm_pickle pickle;
     fdm_status status = fdm_pickle_parse(&pickle, bytes, size, label, err);
     if (status) return status;
@@ -134,12 +142,13 @@ static int batch_of(const char *path, bool *binary) {
     return *binary || !name[12] ? name[11] - '1' : -1;
 }
 
-static fdm_status add_batch(struct fdm_originals *set, const unsigned char *p, size_t size, bool binary, const char *label,
-                            fdm_error *err) {
+static fdm_status add_batch(struct fdm_originals *set, const unsigned char *p, size_t size, bool binary,
+                            const char *label, fdm_error *err) {
     return binary ? add_binary(set, p, size, label, err) : fdm_cifar_pickle_parse(set, p, size, label, err);
 }
 
-static fdm_status read_tar(struct fdm_originals *set, const unsigned char *tar, size_t size, const char *label, fdm_error *err) {
+static fdm_status read_tar(struct fdm_originals *set, const unsigned char *tar, size_t size, const char *label,
+                           fdm_error *err) {
     struct fdm_tar_member batches[BATCHES] = {{.data = NULL}}, member;
     bool found = true, binary[BATCHES] = {false};
     fdm_status status = FDM_OK;
@@ -148,14 +157,16 @@ static fdm_status read_tar(struct fdm_originals *set, const unsigned char *tar, 
         status = fdm_tar_next(&member, &found, &at, tar, size, label, err);
         int b = !status && found ? batch_of(member.name, &is_binary) : -1;
         if (b < 0) continue;
-        if (batches[b].data) return fdm_fail(err, FDM_BAD_INPUT, "%s: two files data_batch_%d; download it again", label, b + 1);
+        if (batches[b].data)
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: two files data_batch_%d; download it again", label, b + 1);
         batches[b] = member;
         binary[b] = is_binary;
     }
     for (int b = 0; b < BATCHES && !status; b++) {
         char inner[400];
         if (!batches[b].data)
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: no data_batch_%d in it; give the original CIFAR-10 archive", label, b + 1);
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: no data_batch_%d in it; give the original CIFAR-10 archive",
+                            label, b + 1);
         snprintf(inner, sizeof inner, "%.250s: %.100s", label, batches[b].name);
         status = add_batch(set, batches[b].data, batches[b].size, binary[b], inner, err);
     }
@@ -172,15 +183,17 @@ fdm_status fdm_mnist_parse(struct fdm_originals *set, const void *images, size_t
                            size_t label_bytes, bool border, const char *label, fdm_error *err) {
     const unsigned char *p = images, *l = labels;
     if (image_bytes < 16 || big_endian(p) != 0x803 || label_bytes < 8 || big_endian(l) != 0x801)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: no idx3 images with idx1 labels; download both files again", label);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: no idx3 images with idx1 labels; download both files again",
+                        label);
     const size_t n = big_endian(p + 4), h = big_endian(p + 8), w = big_endian(p + 12);
     if (n == 0 || h == 0 || w == 0 || h > MAX_SIDE || w > MAX_SIDE || (image_bytes - 16) / (h * w) != n ||
         (image_bytes - 16) % (h * w))
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu images of %zu x %zu pixels do not make %zu bytes; download it again",
-                        label, n, w, h, image_bytes);
+        return fdm_fail(err, FDM_BAD_INPUT,
+                        "%s: %zu images of %zu x %zu pixels do not make %zu bytes; download it again", label, n, w,
+                        h, image_bytes);
     if (big_endian(l + 4) != n || label_bytes - 8 != n)
-        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu images, but %zu labels; the two files do not belong together", label, n,
-                        label_bytes - 8);
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu images, but %zu labels; the two files do not belong together",
+                        label, n, label_bytes - 8);
     const size_t around = border && h == MNIST_SIDE && w == MNIST_SIDE ? MNIST_BORDER : 0, width = w + 2 * around;
     set->class_names = digit_names;
     set->height = (int)(h + 2 * around);
@@ -190,9 +203,12 @@ fdm_status fdm_mnist_parse(struct fdm_originals *set, const void *images, size_t
     if (status) return status;
     memset(set->pixels, 0, n * (size_t)set->height * width);
     for (size_t i = 0; i < n; i++) {
-        if (l[8 + i] >= CLASSES) return fdm_fail(err, FDM_BAD_INPUT, "%s: label %d of image %zu; 0 to 9 are expected", label, l[8 + i], i);
+        if (l[8 + i] >= CLASSES)
+            return fdm_fail(err, FDM_BAD_INPUT, "%s: label %d of image %zu; 0 to 9 are expected", label, l[8 + i],
+                            i);
         for (size_t y = 0; y < h; y++)
-            memcpy(set->pixels + (i * (size_t)set->height + y + around) * width + around, p + 16 + (i * h + y) * w, w);
+            memcpy(set->pixels + (i * (size_t)set->height + y + around) * width + around, p + 16 + (i * h + y) * w,
+                   w);
         set->classes[set->count++] = l[8 + i];
     }
     return FDM_OK;
@@ -225,7 +241,9 @@ static const char *mnist_part(const char *path) {
 
 bool fdm_originals_recognise(const char *path) {
     char batch[4096];
-    if (is_folder(path)) return batch_in_folder(batch, sizeof batch, path, 1, false) || batch_in_folder(batch, sizeof batch, path, 1, true);
+    if (is_folder(path))
+        return batch_in_folder(batch, sizeof batch, path, 1, false) ||
+               batch_in_folder(batch, sizeof batch, path, 1, true);
     return ends_in(path, ".tar.gz") || ends_in(path, ".tgz") || ends_in(path, ".bin") || mnist_part(path);
 }
 
@@ -256,15 +274,17 @@ static void close_contents(struct contents *c) {
 }
 
 static fdm_status read_mnist(struct fdm_originals *set, const char *path, bool border, fdm_error *err) {
+    static const char labels_part[] = "labels-idx1"; /* as long as "images-idx3" */
     struct contents images, labels;
     char *label_path = fdm_strdup(path);
     if (!label_path) return fdm_fail_oom(err, "file name", strlen(path));
-    memcpy(label_path + (mnist_part(path) - path), "labels-idx1", strlen("labels-idx1"));
+    memcpy(label_path + (mnist_part(path) - path), labels_part, sizeof labels_part - 1);
     fdm_status status = open_contents(&images, path, err);
     if (!status) {
         status = open_contents(&labels, label_path, err);
         if (!status) {
-            status = fdm_mnist_parse(set, images.bytes, images.size, labels.bytes, labels.size, border, fdm_path_tail(path), err);
+            status = fdm_mnist_parse(set, images.bytes, images.size, labels.bytes, labels.size, border,
+                                     fdm_path_tail(path), err);
             close_contents(&labels);
         }
         close_contents(&images);
@@ -291,7 +311,8 @@ static fdm_status read_folder(struct fdm_originals *set, const char *path, fdm_e
     for (int n = 1; n <= BATCHES && !status; n++) {
         bool binary = batch_in_folder(batch, sizeof batch, path, n, true);
         if (!binary && !batch_in_folder(batch, sizeof batch, path, n, false))
-            return fdm_fail(err, FDM_BAD_INPUT, "%s: no data_batch_%d, which CIFAR-10 has; unpack the original again",
+            return fdm_fail(err, FDM_BAD_INPUT,
+                            "%s: no data_batch_%d, which CIFAR-10 has; unpack the original again",
                             fdm_path_tail(path), n);
         status = read_file(set, batch, false, binary, err);
     }

@@ -26,9 +26,10 @@ bool fdm_originals_recognise(const char *path);
 fdm_status fdm_originals_read(struct fdm_originals *set, const char *path, bool border, fdm_error *err);
 void fdm_originals_free(struct fdm_originals *set);
 
-/* One CIFAR-10 batch as a pickle, and MNIST's two files unpacked, from memory: for fuzzing and tests.  They add to *set
- * (all zeros at first), which is to be freed whatever the result. */
-fdm_status fdm_cifar_pickle_parse(struct fdm_originals *set, const void *bytes, size_t size, const char *label, fdm_error *err);
+/* One CIFAR-10 batch as a pickle, and MNIST's two files unpacked, from memory: for fuzzing and tests.  They add to
+ * *set (all zeros at first), which is to be freed whatever the result. */
+fdm_status fdm_cifar_pickle_parse(struct fdm_originals *set, const void *bytes, size_t size, const char *label,
+                                  fdm_error *err);
 fdm_status fdm_mnist_parse(struct fdm_originals *set, const void *images, size_t image_bytes, const void *labels,
                            size_t label_bytes, bool border, const char *label, fdm_error *err);
 

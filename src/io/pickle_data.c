@@ -17,8 +17,8 @@ struct machine {
 };
 
 static fdm_status bad(const struct machine *m, const char *why) {
-    return fdm_fail(m->err, FDM_BAD_INPUT, "%s: %s (byte %zu of the pickle); not an original CIFAR-10 batch", m->label, why,
-                    m->op_at);
+    return fdm_fail(m->err, FDM_BAD_INPUT, "%s: %s (byte %zu of the pickle); not an original CIFAR-10 batch",
+                    m->label, why, m->op_at);
 }
 
 static fdm_status append(const struct machine *m, struct fdm_pickle_node *n, struct fdm_pickle_value v) {
@@ -43,7 +43,9 @@ static fdm_status push_int(struct machine *m, int64_t number) {
 static size_t above_mark(const struct machine *m) {
     return m->stack.count - (m->mark_count ? m->marks[m->mark_count - 1] : 0);
 }
-static struct fdm_pickle_value *from_top(struct machine *m, size_t n) { return &m->stack.items[m->stack.count - n]; }
+static struct fdm_pickle_value *from_top(struct machine *m, size_t n) {
+    return &m->stack.items[m->stack.count - n];
+}
 
 static bool take(struct machine *m, const unsigned char **p, uint64_t n) {
     if (n > m->size - m->at) return false;
@@ -143,7 +145,8 @@ static fdm_status until_mark(struct machine *m, uint8_t op) {
     if (!m->mark_count) return bad(m, "no mark");
     size_t n = above_mark(m);
     m->mark_count--;
-    return op == 't' ? collect(m, FDM_PICKLE_TUPLE, n) : extend(m, op == 'e' ? FDM_PICKLE_LIST : FDM_PICKLE_DICT, n);
+    return op == 't' ? collect(m, FDM_PICKLE_TUPLE, n)
+                     : extend(m, op == 'e' ? FDM_PICKLE_LIST : FDM_PICKLE_DICT, n);
 }
 
 static fdm_status number_op(struct machine *m, uint8_t op) {
@@ -165,7 +168,8 @@ static fdm_status memo_op(struct machine *m, uint8_t op) {
 static fdm_status step(struct machine *m, uint8_t op) {
     const unsigned char *skipped;
     switch (op) {
-    case 0x80: return take(m, &skipped, 1) && *skipped >= 2 && *skipped <= 5 ? FDM_OK : bad(m, "protocol not 2 to 5");
+    case 0x80:
+        return take(m, &skipped, 1) && *skipped >= 2 && *skipped <= 5 ? FDM_OK : bad(m, "protocol not 2 to 5");
     case 0x95: return take(m, &skipped, 8) ? FDM_OK : bad(m, "a frame is cut off");
     case '(':
         if (m->mark_count == MAX_MARKS) return bad(m, "too many marks");
@@ -224,7 +228,8 @@ static fdm_status run(struct machine *m) {
     return FDM_OK;
 }
 
-fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label, fdm_error *err) {
+fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label,
+                            fdm_error *err) {
     struct machine *m = calloc(1, sizeof *m);
     memset(pickle, 0, sizeof *pickle);
     if (!m) return fdm_fail_oom(err, "pickle", sizeof *m);
@@ -254,7 +259,8 @@ const struct fdm_pickle_value *fdm_pickle_get(const struct fdm_pickle_value *dic
     if (!dict || dict->kind != FDM_PICKLE_DICT) return NULL;
     for (size_t i = 0; i + 1 < dict->node->count; i += 2) {
         const struct fdm_pickle_value *k = &dict->node->items[i];
-        if (k->kind == FDM_PICKLE_TEXT && k->size == strlen(key) && memcmp(k->bytes, key, k->size) == 0) return k + 1;
+        if (k->kind == FDM_PICKLE_TEXT && k->size == strlen(key) && memcmp(k->bytes, key, k->size) == 0)
+            return k + 1;
     }
     return NULL;
 }

@@ -39,7 +39,8 @@ struct fdm_pickle {
 
 /* The bytes must outlive the result.  Nodes may contain themselves: do not recurse without a limit.
  * Errors, after which there is nothing to free: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
-fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label, fdm_error *err);
+fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label,
+                            fdm_error *err);
 void fdm_pickle_free(struct fdm_pickle *pickle);
 
 /* The value of a dict's text key; NULL if there is none or `dict` is no dict. */

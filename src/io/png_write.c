@@ -65,7 +65,8 @@ static uint8_t *put_chunk(uint8_t *out, const char *type, const uint8_t *data, s
 }
 
 /* The whole file around the compressed rows, in `file`, which has room for 57 bytes more than they have. */
-static size_t assemble(uint8_t *file, const uint8_t *packed, size_t packed_bytes, int width, int height, int channels) {
+static size_t assemble(uint8_t *file, const uint8_t *packed, size_t packed_bytes, int width, int height,
+                       int channels) {
     static const uint8_t signature[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     static const uint8_t color_type[5] = {0, 0, 4, 2, 6};
     uint8_t header[13] = {[8] = 8, [9] = color_type[channels]}, *end = file + sizeof signature;
@@ -82,8 +83,8 @@ fdm_status fdm_png_format(uint8_t **file, size_t *size, const uint8_t *pixels, i
     *file = NULL;
     if (width < 1 || height < 1 || width > FDM_PNG_MAX_SIDE || height > FDM_PNG_MAX_SIDE || channels < 1 ||
         channels > 4 || channels == 2 || (int64_t)width * height * channels > FDM_PNG_MAX_BYTES)
-        return fdm_fail(err, FDM_BAD_USAGE, "%s: cannot write a PNG of %d x %d pixels, %d channels", label, width, height,
-                        channels);
+        return fdm_fail(err, FDM_BAD_USAGE, "%s: cannot write a PNG of %d x %d pixels, %d channels", label, width,
+                        height, channels);
     size_t row_bytes = (size_t)width * (size_t)channels, raw = (size_t)height * (1 + row_bytes);
     uLongf packed_bytes = compressBound((uLong)raw);
     uint8_t *rows = malloc(raw), *trial = malloc(row_bytes), *packed = malloc(packed_bytes);

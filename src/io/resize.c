@@ -25,8 +25,8 @@ static bool make_axis(struct axis *a, int in, int out) {
     const double ratio = (double)in / out, scale = ratio > 1 ? ratio : 1;
     const size_t count = (size_t)out;
     a->taps = fdm_min_int(in, (int)ceil(2 * lobes * scale) + 1);
-    a->first = malloc(count * sizeof *a->first);
-    a->weights = malloc(count * (size_t)a->taps * sizeof *a->weights);
+    a->first = calloc(count, sizeof *a->first);
+    a->weights = calloc(count * (size_t)a->taps, sizeof *a->weights);
     if (!a->first || !a->weights) return false;
     for (int i = 0; i < out; i++) {
         double centre = (i + 0.5) * ratio, sum = 0, *w = a->weights + (size_t)i * (size_t)a->taps;
@@ -44,20 +44,22 @@ static void free_axis(struct axis *a) {
 }
 
 /* (height, width, channels) -> (height, out_width, channels) */
-static void filter_rows(double *out, const fdm_image *in, struct fdm_rectangle from, int out_width, const struct axis *a) {
+static void filter_rows(double *out, const fdm_image *in, struct fdm_rectangle from, int out_width,
+                        const struct axis *a) {
     const size_t c = (size_t)in->channels, taps = (size_t)a->taps;
     for (int y = 0; y < from.height; y++) {
         const uint8_t *row = in->pixels + ((size_t)(from.y + y) * (size_t)in->width + (size_t)from.x) * c;
         for (int x = 0; x < out_width; x++)
             for (size_t i = 0; i < c; i++) {
                 double sum = 0;
-                for (size_t k = 0; k < taps; k++) sum += a->weights[(size_t)x * taps + k] * row[((size_t)a->first[x] + k) * c + i];
+                for (size_t k = 0; k < taps; k++)
+                    sum += a->weights[(size_t)x * taps + k] * row[((size_t)a->first[x] + k) * c + i];
                 *out++ = sum;
             }
     }
 }
 
-static uint8_t to_byte(double v) { return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)(v + 0.5); }
+static uint8_t to_byte(double v) { return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)lround(v); }
 
 /* (rows, row) -> (out_rows, row) */
 static void filter_columns(uint8_t *out, const double *in, size_t row, int out_rows, const struct axis *a) {
@@ -65,7 +67,8 @@ static void filter_columns(uint8_t *out, const double *in, size_t row, int out_r
     for (int y = 0; y < out_rows; y++)
         for (size_t x = 0; x < row; x++) {
             double sum = 0;
-            for (size_t k = 0; k < taps; k++) sum += a->weights[(size_t)y * taps + k] * in[((size_t)a->first[y] + k) * row + x];
+            for (size_t k = 0; k < taps; k++)
+                sum += a->weights[(size_t)y * taps + k] * in[((size_t)a->first[y] + k) * row + x];
             *out++ = to_byte(sum);
         }
 }
@@ -73,7 +76,7 @@ static void filter_columns(uint8_t *out, const double *in, size_t row, int out_r
 static fdm_status scale(fdm_image *out, const fdm_image *in, struct fdm_rectangle from, fdm_error *err) {
     struct axis across = {0}, down = {0};
     const size_t row = (size_t)out->width * (size_t)out->channels;
-    double *half = malloc((size_t)from.height * row * sizeof *half);
+    double *half = calloc((size_t)from.height, row * sizeof *half);
     fdm_status status = FDM_OK;
     if (half && make_axis(&across, from.width, out->width) && make_axis(&down, from.height, out->height)) {
         filter_rows(half, in, from, out->width, &across);

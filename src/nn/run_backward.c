@@ -80,7 +80,7 @@ static void back_linear(struct back *b, const struct fdm_exec *exec) {
         return;
     }
     /* map_augment without labels has no part in the loss; its residual never needs a gradient but for map_label's sake */
-    memset(args.d_weight, 0, b->list->items[weight_of(b)].count * fdm_dtype_size(r->backend->dtype));
+    if (args.d_weight) memset(args.d_weight, 0, b->list->items[weight_of(b)].count * fdm_dtype_size(r->backend->dtype));
     if (args.d_residual.vec)
         memcpy(args.d_residual.vec->data, d_out.data, (size_t)r->n * (size_t)d_out.c * fdm_dtype_size(r->backend->dtype));
 }

@@ -158,7 +158,7 @@ static fdm_status read_rows(double **out, int *n, const struct replay *r, const 
         (*n && t->shape[0] != *n) || (uint64_t)count != (uint64_t)t->shape[0] * row)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor %s does not hold %s%d rows of %zu floating-point numbers", r->where,
                         full, *n ? "" : "at least ", *n ? *n : 1, row);
-    if (!(*out = malloc((size_t)count * sizeof **out))) return fdm_fail_oom(err, full, (size_t)count * sizeof **out);
+    if (!(*out = calloc((size_t)count, sizeof **out))) return fdm_fail_oom(err, full, (size_t)count * sizeof **out);
     *n = (int)t->shape[0];
     for (int64_t i = 0; i < count; i++) {
         (*out)[i] = fdm_tensor_get(t, i);

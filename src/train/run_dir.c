@@ -14,27 +14,10 @@
 
 #include "base/base.h"
 #include "fdm/safetensors.h"
+#include "io/io.h"
 
 enum { KEPT_STATES = 2 };
 static const char state_prefix[] = "training-state-", state_suffix[] = ".safetensors";
-
-static fdm_status make_dirs(const char *path, fdm_error *err) {
-    struct stat st;
-    char *part = fdm_strdup(path);
-    if (!part) return fdm_fail_oom(err, "path", strlen(path));
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        (void)mkdir(part, 0777); /* the last one shows what went wrong */
-        *slash = '/';
-    }
-    const int made = mkdir(part, 0777), why = errno;
-    free(part);
-    if (made != 0 && why != EEXIST)
-        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: %s", path, strerror(why));
-    if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
-        return fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot make the folder: a file is in its place", path);
-    return FDM_OK;
-}
 
 fdm_status fdm_run_dir_name(char out[FDM_RUN_PATH], const struct fdm_run_dir *dir, fdm_error *err, const char *format, ...) {
     va_list args;
@@ -90,7 +73,7 @@ fdm_status fdm_run_dir_open(struct fdm_run_dir *dir, const char *path, bool resu
     *dir = (struct fdm_run_dir){.hooks = hooks, .stats = -1};
     if ((size_t)snprintf(dir->path, sizeof dir->path, "%s", path) >= sizeof dir->path)
         return fdm_fail(err, FDM_BAD_USAGE, "%s: the path is too long", path);
-    fdm_status status = make_dirs(path, err);
+    fdm_status status = fdm_make_folders(path, err);
     if (status == FDM_OK) status = fdm_run_dir_name(options, dir, err, "training_options.json");
     if (status == FDM_OK && !resume && access(options, F_OK) == 0)
         status = fdm_fail(err, FDM_BAD_USAGE, "%s: holds a training run; go on with --resume %s, or choose another --outdir",

@@ -44,7 +44,7 @@ fdm_train_settings fdm_train_defaults(void) {
                                 .cbase = 128, .levels = 3, .cres = {2, 2, 2}, .num_blocks = 4, .attn_count = 1,
                                 .attn_resolutions = {16}, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5, .dropout = 0.13,
                                 .augment = 0.12, .fdm_multiplier = 2, .ls = 1, .tick = 50, .snap = 200, .dump = 500,
-                                .image_snap = 200, .image_count = 32, .image_steps = 9};
+                                .image_snap = 200, .image_count = 36, .image_steps = 9};
 }
 
 fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
