@@ -252,7 +252,7 @@ START_TEST(unreached_parameters_stay) {
     const struct runner *list[] = {&reference, &best};
     for (size_t k = 0; k < 2; k++) {
         fdm_trainer_options o = small_options();
-        o.loss_scaling = 1e6; /* large gradients: whatever is left of them in memory shows */
+        o.loss_scaling = 1e12; /* large gradients: whatever is left of them in memory shows */
         fdm_trainer *t = make_trainer(&o, list[k], 1);
         fdm_gradient *g = fdm_trainer_gradient(t);
         fdm_parameter_info p = {0};
