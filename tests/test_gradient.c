@@ -58,7 +58,9 @@ static void check_parameters(const fdm_tensors *set, const struct runner *r, con
         double *published = golden_f64(set, "grad.", p.name);
         ck_assert_uint_eq((size_t)fdm_tensor_numel(golden_get(set, "grad.", p.name)), p.count);
         const struct golden_error e = golden_compare(got, truth, p.count), theirs = golden_compare(published, truth, p.count);
-        const double tolerance = !r->f32 && f64 ? TOLERANCE_F64 : TOLERANCE_F32;
+        /* Where rounding is magnified on its way, as in this VE network, PyTorch's f32 is as far from f64 as ours. */
+        const double f32_tolerance = fmax(TOLERANCE_F32, 1.5 * theirs.max_scaled);
+        const double tolerance = !f64 ? TOLERANCE_F32 : r->f32 ? f32_tolerance : TOLERANCE_F64;
         ck_assert_msg(e.max_scaled <= tolerance, "%s: %s is %.3g of its largest element off (element %zu)", r->label, p.name,
                       e.max_scaled, e.worst);
         with_truth += f64;
