@@ -11,7 +11,9 @@
 #include "golden.h"
 #include "networks.h"
 
-/* Relative to the largest element of each parameter's gradient. */
+/* Relative to the largest element of each parameter's gradient.  f32 is held to the published f32 gradients that closely;
+ * to the f64 ones in relative L2, where PyTorch's own f32 is up to 1.82e-5 off: the angles of a Fourier embedding reach
+ * hundreds of radians, and the published program rounds them to f32 (so do we, in the same way). */
 static const double TOLERANCE_F32 = 2e-5, TOLERANCE_F64 = 1e-10;
 
 static fdm_gradient *open_model(const char *path, const struct runner *r, int threads, fdm_recompute recompute) {
@@ -47,32 +49,43 @@ static double *as_doubles(const fdm_gradient *g, const void *gradient, fdm_param
 static const char *const grad_goldens[] = {"grad_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug.safetensors",
                                            "grad_FDM_VEPrecond_ncsnpp_tiny_r16_m2_aug.safetensors"};
 
+static double relative_l2(const double *got, const double *truth, size_t count) {
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < count; i++) {
+        difference += (got[i] - truth[i]) * (got[i] - truth[i]);
+        size += truth[i] * truth[i];
+    }
+    return sqrt(difference / size);
+}
+
 static void check_parameters(const fdm_tensors *set, const struct runner *r, const fdm_gradient *g, const void *gradient) {
-    double worst = 0, worst_published = 0;
-    const char *worst_name = "";
+    double worst = 0, worst_l2 = 0, theirs_l2 = 0;
     int with_truth = 0;
     for (int i = 0; i < fdm_gradient_parameter_count(g); i++) {
         const fdm_parameter_info p = fdm_gradient_parameter(g, i);
-        const bool f64 = golden_find(set, "grad64.", p.name) != NULL;
-        double *truth = golden_f64(set, f64 ? "grad64." : "grad.", p.name), *got = as_doubles(g, gradient, p);
-        double *published = golden_f64(set, "grad.", p.name);
+        double *published = golden_f64(set, "grad.", p.name), *got = as_doubles(g, gradient, p);
         ck_assert_uint_eq((size_t)fdm_tensor_numel(golden_get(set, "grad.", p.name)), p.count);
-        const struct golden_error e = golden_compare(got, truth, p.count), theirs = golden_compare(published, truth, p.count);
-        const double tolerance = !r->f32 && f64 ? TOLERANCE_F64 : TOLERANCE_F32;
-        ck_assert_msg(e.max_scaled <= tolerance, "%s: %s is %.3g of its largest element off (element %zu)", r->label, p.name,
-                      e.max_scaled, e.worst);
-        with_truth += f64;
-        if (e.max_scaled > worst) {
-            worst = e.max_scaled;
-            worst_name = p.name;
+        const bool f64 = golden_find(set, "grad64.", p.name) != NULL;
+        double *truth = f64 ? golden_f64(set, "grad64.", p.name) : NULL;
+        const bool exact = f64 && !r->f32;
+        const struct golden_error e = golden_compare(got, exact ? truth : published, p.count);
+        ck_assert_msg(e.max_scaled <= (exact ? TOLERANCE_F64 : TOLERANCE_F32),
+                      "%s: %s is %.3g of its largest element off (element %zu)", r->label, p.name, e.max_scaled, e.worst);
+        if (f64) {
+            const double ours = relative_l2(got, truth, p.count), theirs = relative_l2(published, truth, p.count);
+            ck_assert_msg(ours <= TOLERANCE_F32, "%s: %s is %.3g off the f64 gradient in L2", r->label, p.name, ours);
+            worst_l2 = fmax(worst_l2, ours);
+            theirs_l2 = fmax(theirs_l2, theirs);
+            with_truth++;
         }
-        if (theirs.max_scaled > worst_published) worst_published = theirs.max_scaled;
+        worst = fmax(worst, e.max_scaled);
         free(truth);
         free(got);
         free(published);
     }
-    printf("  %-9s worst %.2e (%s); PyTorch f32 %.2e; %d of %d against f64\n", r->label, worst, worst_name, worst_published,
-           with_truth, fdm_gradient_parameter_count(g));
+    printf("  %-9s worst %.2e of the largest element", r->label, worst);
+    if (with_truth) printf("; L2 to f64 %.2e, PyTorch f32 %.2e, %d parameters", worst_l2, theirs_l2, with_truth);
+    printf("\n");
 }
 
 /* The loss weights in the backend's precision, limited as the published warm-up was at that call. */
