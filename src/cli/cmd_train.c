@@ -38,6 +38,7 @@ static const struct train_options defaults = {
           .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .ls = 1, .tick = 50,
           .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
+    .recompute = FDM_RECOMPUTE_NORM,
 };
 #define T struct train_options
 static const struct fdm_option options[] = {
@@ -72,7 +73,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_INT(T, s.seed, "seed", 0, INT64_MAX, "N", "random seed (default: random)"),
     FDM_OPTION_STRING(T, s.transfer, "transfer", "FILE", "model file to start from"),
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
-    FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: off, norm or block"),
+    FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: nothing, norms, whole blocks"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
      .help = "say what would be done, and do nothing"},
