@@ -306,7 +306,6 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted};
     if (status == FDM_OK && o->dry_run) status = dry_run(&s, run_dir, &session.how, err);
     else if (status == FDM_OK) {
-        if (!cli->quiet) printf("run directory %s\n", run_dir);
         status = fdm_train(run_dir, &s, o->resume != NULL, &session.how, &hooks, err);
         if (session.started) fdm_progress_end(&session.progress, status == FDM_OK);
     }
