@@ -395,6 +395,16 @@ START_TEST(refusals) {
     ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
     args.n = 65537;
     ck_assert_int_eq(fdm_gradient_compute(g, gradient, &args, &err), FDM_BAD_USAGE);
+    fdm_accumulator *rounds = NULL; /* a finished sum takes no more: the tree would lack its lower branches */
+    args.n = 1;
+    ck_assert_int_eq(fdm_accumulator_create(&rounds, g, &err), FDM_OK);
+    ck_assert_ptr_null(fdm_accumulator_sum(rounds));
+    for (int i = 0; i < 3; i++) ck_assert_int_eq(fdm_accumulator_add(rounds, &args, &err), FDM_OK);
+    ck_assert_ptr_nonnull(fdm_accumulator_sum(rounds));
+    ck_assert_int_eq(fdm_accumulator_add(rounds, &args, &err), FDM_BAD_USAGE);
+    fdm_accumulator_reset(rounds);
+    ck_assert_int_eq(fdm_accumulator_add(rounds, &args, &err), FDM_OK);
+    fdm_accumulator_free(&rounds);
     free(gradient);
     free_batch(&b);
     fdm_gradient_free(&g);

@@ -286,6 +286,7 @@ done
 refuse 2 '--outdir and --data .* required' --outdir "$work"
 refuse 2 '--outdir and --data .* required' --data "$data"
 refuse 2 '--batch 8 is no multiple of --batch-gpu 3' --outdir "$work" "${net[@]}" --batch 8 --batch-gpu 3
+refuse 2 '--label_dropout drops the labels of --cond 1' --outdir "$work" "${net[@]}" --label_dropout 0.1
 refuse 2 '--warmup_ite belongs to the fdm_' --outdir "$work" "${net[@]}" --precond edm --warmup_ite 3
 for option in '--lr 0' '--lr nan' '--lr 1e30' '--dropout 1' '--augment 2' '--batch 0' '--batch 70000' '--cres 0' '--cres x' '--arch u' \
     '--precond x' '--cond 2' '--duration 0' '--duration -1' '--tick 0' '--seed -1' '--image-steps 1' '--recompute all'; do
@@ -295,7 +296,7 @@ done
 refuse 2 '--duration is in millions of images' --outdir "$work" "${net[@]}" --duration 1e-9
 refuse 3 'nowhere.zip: ' --outdir "$work" --data "$tmp/nowhere.zip"
 refuse '[23]' 'these settings: .*(divisible|levels|resolution)' --outdir "$work" --data "$data" --cbase 8 --cres 1,1,1,1,1
-refuse 3 'nowhere/training_options.json: ' --resume "$tmp/nowhere"
+refuse 3 'nowhere: is no run directory' --resume "$tmp/nowhere"
 mkdir "$tmp/plain"
 cp tests/corpus/png/rgb8.png "$tmp/plain" 2>/dev/null || cp "$tmp/base/reals.png" "$tmp/plain"
 "$fdm" dataset "$tmp/plain" "$tmp/plain.zip" --resolution 8x8 -q >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
@@ -330,6 +331,15 @@ verdict "-n makes nothing" test -z "$(ls "$work")"
 list=$(cd "$tmp/copyINT" && sha256sum ./*)
 verdict "-n --resume" "$fdm" train -n --resume "$tmp/copyINT" --duration 5
 verdict "-n --resume changes nothing" test "$(cd "$tmp/copyINT" && sha256sum ./*)" = "$list"
+# Rounds chosen automatically: they fit the budget for a batch that is no power of two, and are no matter of the backend,
+# because a warm-up counts them.
+rounds() { "$fdm" train -n --outdir "$tmp/none" --data "$golden/data_toy16.zip" --cbase 64 --batch 999 --warmup_ite 370 "$@" 2>&1; }
+verdict "batch 999: rounds that fit" test "$(rounds | grep -cE '^updates .* in rounds of (27|37|111),|the first (10|14|42) updates$')" = 2
+verdict "the same for the reference" test "$(rounds | grep '^updates')" = "$(rounds --backend reference | grep '^updates')"
+# A state is no model.
+"$fdm" sample --model "$tmp/base/training-state-000000160.safetensors" --outdir "$work" --seeds 0 >/dev/null 2>"$tmp/err"
+verdict "sampling from a state: says what to take" grep -q 'is a training state, not a model; take a network-snapshot' "$tmp/err"
+
 # The command's own defaults are the library's, which fill in what training_options.json does not say.
 mkdir "$tmp/defaults"
 echo "{\"data\": \"$data\", \"cbase\": 8, \"seed\": 3}" >"$tmp/defaults/training_options.json"

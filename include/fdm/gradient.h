@@ -40,10 +40,10 @@ FDM_API const char *fdm_gradient_backend_name(const fdm_gradient *gradient);
 FDM_API fdm_dtype fdm_gradient_dtype(const fdm_gradient *gradient);
 /* Bytes of activations and scratch that the latest batch needed. */
 FDM_API size_t fdm_gradient_activation_bytes(const fdm_gradient *gradient);
-/* Bytes of activations that a batch of n needs with that recomputation; the same for every instruction set and number
- * of threads.  Errors: FDM_NO_RESOURCE. */
-FDM_API fdm_status fdm_gradient_plan_bytes(const fdm_gradient *gradient, int n, fdm_recompute recompute, size_t *bytes,
-                                           fdm_error *err);
+/* Bytes of activations that a batch of n needs in that precision (FDM_F32, or FDM_F64 for the reference) with that
+ * recomputation; the same whatever backend this object is on, and for any number of threads.  Errors: FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_gradient_plan_bytes(const fdm_gradient *gradient, int n, fdm_dtype precision, fdm_recompute recompute,
+                                           size_t *bytes, fdm_error *err);
 
 /* Parameters lie one behind the other in a flat array, in the order of the published module. */
 typedef struct fdm_parameter_info {
@@ -97,8 +97,8 @@ FDM_API fdm_status fdm_accumulator_create(fdm_accumulator **accumulator, fdm_gra
 FDM_API void fdm_accumulator_free(fdm_accumulator **accumulator);
 /* Forgets everything that was added. */
 FDM_API void fdm_accumulator_reset(fdm_accumulator *accumulator);
-/* Computes one round's gradient and adds it.  After an error the accumulator is as before.  Errors: as
- * fdm_gradient_compute. */
+/* Computes one round's gradient and adds it.  After an error the accumulator is as before.  Errors: FDM_BAD_USAGE after
+ * fdm_accumulator_sum, until the next reset; as fdm_gradient_compute. */
 FDM_API fdm_status fdm_accumulator_add(fdm_accumulator *accumulator, const fdm_gradient_args *args, fdm_error *err);
 /* The sum of all rounds added since the last reset, owned by the accumulator; NULL if there are none. */
 FDM_API void *fdm_accumulator_sum(fdm_accumulator *accumulator);

@@ -8,7 +8,7 @@
  *                        noise_unit (n, C, R, R), class_labels, augment_labels    where the network has them
  * and as JSON in its metadata: config; lr, betas, eps; loop {batch_size, lr_rampup_kimg, ema_halflife_kimg,
  * ema_rampup_ratio, loss_scaling, resume_kimg} (absent: published defaults); loss {warmup_ite}; augment {p};
- * num_accumulation_rounds.
+ * num_accumulation_rounds.  Dropout and label dropout are off: a recording holds no masks.
  */
 #ifndef FDM_REPLAY_H
 #define FDM_REPLAY_H

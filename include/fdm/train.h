@@ -63,7 +63,7 @@ FDM_API fdm_train_settings fdm_train_defaults(void);
 FDM_API fdm_status fdm_train_check(const fdm_train_settings *settings, fdm_error *err);
 
 /* The settings as indented JSON (malloc'd; NULL if out of memory), and back.  fdm_train_settings_parse allocates the two
- * strings; release them with fdm_train_settings_free.  Absent keys keep their defaults.
+ * strings; release them with fdm_train_settings_free.  Absent keys keep their defaults; ranges are fdm_train_check's.
  * Errors: FDM_BAD_INPUT naming the key in `where`. */
 FDM_API char *fdm_train_settings_json(const fdm_train_settings *settings);
 FDM_API fdm_status fdm_train_settings_parse(fdm_train_settings *settings, const char *json, size_t bytes, const char *where,

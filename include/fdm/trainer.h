@@ -9,6 +9,9 @@
  * The loss of a round is L = sum_n lambda_n ||D(y_n + sigma_n e_n) - y_n||^2 loss_scaling / batch, with lambda limited by
  * FDM's warm-up, which moves on with every loss call.
  *
+ * Parameters, averages and moments are f32 on every backend: with the reference backend loss and gradients are f64, and a
+ * gradient is rounded once, before the optimiser.
+ *
  * Same bits for any number of threads, any instruction set, and for a batch in rounds of any power of two samples
  * (where no warm-up makes the number of calls matter).  fdm_trainer_save writes everything; fdm_trainer_restore goes on
  * as if nothing had happened, to the bit.

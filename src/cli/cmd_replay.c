@@ -56,7 +56,8 @@ const struct fdm_command fdm_cmd_replay = {
         "accumulation round k the inputs of the loss call: su.rk.y (or images and the draws augNN of the augmentation),\n"
         "sigma (or rnd), noise_unit, class_labels, augment_labels; settings in the metadata - and does the first N\n"
         "updates: loss, gradients, Adam, EMA.  Writes param.NAME and ema.NAME, to be compared with the recording's own.\n"
-        "Prints the loss (sum over elements, not scaled) of every call.",
+        "Prints the loss (sum over elements, not scaled) of every call.  Dropout is off.  With --backend reference losses and\n"
+        "gradients are f64; parameters, moments and averages are f32 as in any training.",
     .examples = "  fdm replay --in recording.safetensors --out mine.safetensors --updates 5\n"
                 "  fdm replay --in recording.safetensors --out truth.safetensors --updates 5 --backend reference\n",
     .options = options,

@@ -211,39 +211,46 @@ static void show_progress(void *user, int64_t images, int64_t total, double loss
 
 /* --- pictures of samples --- */
 
+enum { SAMPLED_AT_ONCE = 8 }; /* more would cost memory beside the training step's; the number changes no bits */
+
 struct sampled {
     fdm_denoiser *denoiser;
-    double *labels, *sigma;
+    double *labels; /* of the images in work, or NULL */
+    double sigma[SAMPLED_AT_ONCE];
 };
 
 static fdm_status call_denoiser(void *ctx, int n, double *D, const double *x, double sigma, fdm_error *err) {
-    const struct sampled *s = ctx;
+    struct sampled *s = ctx;
     for (int i = 0; i < n; i++) s->sigma[i] = sigma;
-    const fdm_denoise_args args = {.n = n, .x = x, .sigma = s->sigma, .class_labels = s->labels};
+    const fdm_denoise_args args = {
+        .n = n, .x = x, .sigma = s->sigma, .class_labels = s->labels, .stop = fdm_stop_if_interrupted};
     return fdm_denoise(s->denoiser, D, &args, err);
 }
 
-/* Seeds 0, 1, ... and classes in turn: every picture of a run shows the same attempts. */
-static fdm_status draw_samples(uint8_t *pixels, struct sampled *s, int count, int steps, fdm_error *err) {
+/* Images first .. first+n-1 of a picture: seeds 0, 1, ... and classes in turn, so every picture of a run shows the same
+ * attempts. */
+static fdm_status draw_samples(uint8_t *pixels, struct sampled *s, int first, int n, int steps, fdm_error *err) {
     const fdm_config *c = fdm_denoiser_config(s->denoiser);
     const size_t per = (size_t)c->img_channels * (size_t)c->img_resolution * (size_t)c->img_resolution;
+    const size_t label_dim = (size_t)c->label_dim;
     fdm_sample_options how = fdm_sample_defaults();
     how.num_steps = steps;
-    double *x = malloc((size_t)count * per * sizeof *x);
-    float *latents = malloc((size_t)count * per * sizeof *latents);
-    fdm_status status = x && latents ? FDM_OK : fdm_fail_oom(err, "samples", (size_t)count * per * sizeof *x);
-    for (int i = 0; i < count && status == FDM_OK; i++) {
+    double *x = malloc((size_t)n * per * sizeof *x);
+    float *latents = malloc((size_t)n * per * sizeof *latents);
+    fdm_status status = x && latents ? FDM_OK : fdm_fail_oom(err, "samples", (size_t)n * per * sizeof *x);
+    if (s->labels) memset(s->labels, 0, (size_t)n * label_dim * sizeof *s->labels);
+    for (int i = 0; i < n && status == FDM_OK; i++) {
         fdm_rng rng;
-        const uint64_t seed = (uint64_t)i;
+        const uint64_t seed = (uint64_t)(first + i);
         fdm_sample_seed_rngs(&rng, FDM_RNG_TORCH_CPU, &seed, 1);
         fdm_sample_draw_latents(latents + (size_t)i * per, NULL, &rng, 1, per, 0);
-        if (s->labels) s->labels[(size_t)i * (size_t)c->label_dim + (size_t)(i % c->label_dim)] = 1;
+        if (s->labels) s->labels[(size_t)i * label_dim + seed % label_dim] = 1;
     }
-    const fdm_denoise_fn net = {call_denoiser, s, c->precond.sigma_min, c->precond.sigma_max, count, c->img_channels,
+    const fdm_denoise_fn net = {call_denoiser, s, c->precond.sigma_min, c->precond.sigma_max, n, c->img_channels,
                                 c->img_resolution, c->img_resolution};
     if (status == FDM_OK) status = fdm_sample(x, NULL, latents, &net, NULL, NULL, &how, err);
-    for (int i = 0; i < count && status == FDM_OK; i++)
-        fdm_pixels_from_x(pixels + (size_t)i * per, x + (size_t)i * per, c->img_channels, c->img_resolution,
+    for (int i = 0; i < n && status == FDM_OK; i++)
+        fdm_pixels_from_x(pixels + (size_t)(first + i) * per, x + (size_t)i * per, c->img_channels, c->img_resolution,
                           c->img_resolution);
     free(x);
     free(latents);
@@ -260,18 +267,17 @@ static fdm_status sample_picture(void *user, const fdm_tensors *model, const cha
     fdm_status status = fdm_config_from_tensors(&c, model, path, err);
     if (status == FDM_OK) status = fdm_denoiser_create(&s.denoiser, &c, model, path, &session->how, err);
     if (status == FDM_OK) {
-        s.sigma = malloc((size_t)count * sizeof *s.sigma);
-        if (c.label_dim) s.labels = calloc((size_t)count * (size_t)c.label_dim, sizeof *s.labels);
+        if (c.label_dim) s.labels = calloc((size_t)SAMPLED_AT_ONCE * (size_t)c.label_dim, sizeof *s.labels);
         pixels = malloc((size_t)count * (size_t)c.img_channels * (size_t)c.img_resolution * (size_t)c.img_resolution);
-        if (!s.sigma || !pixels || (c.label_dim && !s.labels)) status = fdm_fail_oom(err, "samples", (size_t)count);
+        if (!pixels || (c.label_dim && !s.labels)) status = fdm_fail_oom(err, "samples", (size_t)count);
     }
-    if (status == FDM_OK) status = draw_samples(pixels, &s, count, steps, err);
+    for (int first = 0; first < count && status == FDM_OK; first += SAMPLED_AT_ONCE)
+        status = draw_samples(pixels, &s, first, fdm_min_int(SAMPLED_AT_ONCE, count - first), steps, err);
     if (status == FDM_OK)
         status = fdm_image_grid(&grid, pixels, count, c.img_channels, c.img_resolution, c.img_resolution, false, 0, err);
     if (status == FDM_OK) status = fdm_png_write(path, grid.pixels, grid.width, grid.height, grid.channels, err);
     fdm_image_free(&grid);
     fdm_denoiser_free(&s.denoiser);
-    free(s.sigma);
     free(s.labels);
     free(pixels);
     return status;
@@ -328,7 +334,7 @@ const struct fdm_command fdm_cmd_train = {
         "--duration, --tick, --snap, --dump, --image-*, --data (if it has moved) and how to compute can be given.\n"
         "A loss that is NaN or infinite is named with its image; its gradient is cleaned (NaN 0, infinity 1e5) as published.",
     .examples =
-        "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10\n"
+        "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10 --dump 10\n"
         "  fdm train --outdir runs --data cifar10.zip --precond fdm_edm --warmup_ite 400 --batch-gpu 8 -n\n"
         "  fdm train --resume runs/00000-emoji32-cond-ddpmpp-fdm_edm-batch64 --duration 1\n",
     .options = options,

@@ -177,7 +177,10 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
         g->modules[i].packed = bytes;
         bytes = fdm_add_saturated(bytes, fdm_round_up(packed_bytes(backend, &g->modules[i]), 64));
     }
-    if (findings.count) {
+    if (findings.count && fdm_tensors_find(weights, "trainer.counters")) {
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: is a training state, not a model; take a network-snapshot-*.safetensors of "
+                          "the same run", where);
+    } else if (findings.count) {
         char more[48] = "";
         if (findings.hidden) snprintf(more, sizeof more, " ... and %d more", findings.hidden);
         status = fdm_fail(err, FDM_BAD_INPUT, "%s: the tensors do not fit the config: %s%s", where, findings.text, more);

@@ -72,10 +72,12 @@ void fdm_gradient_values_changed(fdm_gradient *g) {
     fdm_weights_repack(g->net.slab, &g->net.graph, &g->list, g->values, g->net.backend, &g->net.exec);
 }
 
-fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, fdm_recompute recompute, size_t *bytes, fdm_error *err) {
+fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, fdm_dtype precision, fdm_recompute recompute, size_t *bytes,
+                                   fdm_error *err) {
+    const struct fdm_backend *backend = precision == FDM_F64 ? fdm_backend_reference() : fdm_backend_f32();
     const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = recompute};
     struct fdm_plan plan;
-    const fdm_status status = fdm_plan_make(&plan, &g->net.graph, g->net.backend, &options, err);
+    const fdm_status status = fdm_plan_make(&plan, &g->net.graph, backend, &options, err);
     if (status != FDM_OK) return status;
     *bytes = plan.arena_bytes;
     fdm_plan_free(&plan);
@@ -229,6 +231,7 @@ struct fdm_accumulator {
     fdm_gradient *g;
     char *stack[MAX_DEPTH]; /* gradients, allocated when first needed */
     int top, rounds;
+    bool summed; /* the tree is finished: nothing can be added to it */
 };
 
 fdm_status fdm_accumulator_create(fdm_accumulator **accumulator, fdm_gradient *g, fdm_error *err) {
@@ -245,7 +248,10 @@ void fdm_accumulator_free(fdm_accumulator **accumulator) {
     *accumulator = NULL;
 }
 
-void fdm_accumulator_reset(fdm_accumulator *a) { a->top = a->rounds = 0; }
+void fdm_accumulator_reset(fdm_accumulator *a) {
+    a->top = a->rounds = 0;
+    a->summed = false;
+}
 
 static void merge_top(fdm_accumulator *a) {
     const struct fdm_network *net = &a->g->net;
@@ -257,6 +263,7 @@ fdm_status fdm_accumulator_add(fdm_accumulator *a, const fdm_gradient_args *args
     const size_t size = fdm_dtype_size(fdm_gradient_dtype(a->g));
     size_t bytes;
     char **slot = &a->stack[a->top];
+    if (a->summed) return fdm_fail(err, FDM_BAD_USAGE, "a round cannot be added after the sum was taken; reset first");
     if (!*slot) {
         if (!fdm_mul_size(&bytes, a->g->list.total, size) || !(*slot = fdm_malloc_aligned(bytes)))
             return fdm_fail_oom(err, "gradient", a->g->list.total);
@@ -271,5 +278,6 @@ fdm_status fdm_accumulator_add(fdm_accumulator *a, const fdm_gradient_args *args
 
 void *fdm_accumulator_sum(fdm_accumulator *a) {
     while (a->top > 1) merge_top(a);
+    a->summed = a->top > 0;
     return a->top ? a->stack[0] : NULL;
 }

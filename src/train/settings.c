@@ -1,10 +1,12 @@
 /* settings.c - the settings of a training run: defaults, checks, JSON, and the network they ask for. */
+#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/base.h"
 #include "fdm/train.h"
@@ -75,6 +77,8 @@ fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
     if (s->warmup_ite > 0 && !fdm_precond_is_fdm((fdm_precond_kind)s->precond))
         return fdm_fail(err, FDM_BAD_USAGE, "--warmup_ite belongs to the fdm_* frameworks; leave it out with --precond %s",
                         fdm_precond_name((fdm_precond_kind)s->precond));
+    if (s->label_dropout > 0 && !s->cond)
+        return fdm_fail(err, FDM_BAD_USAGE, "--label_dropout drops the labels of --cond 1; give both or neither");
     return FDM_OK;
 }
 
@@ -226,6 +230,8 @@ fdm_status fdm_train_settings_read(fdm_train_settings *s, const char *run_dir, f
     struct fdm_file_map map;
     if ((size_t)snprintf(path, sizeof path, "%s/training_options.json", run_dir) >= sizeof path)
         return fdm_fail(err, FDM_BAD_USAGE, "%s: the path is too long", run_dir);
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: is no run directory: there is no training_options.json", run_dir);
     fdm_status status = fdm_file_map_open(&map, path, err);
     if (status != FDM_OK) return status;
     status = fdm_train_settings_parse(s, (const char *)map.bytes, map.size, path, err);

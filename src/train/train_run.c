@@ -25,6 +25,7 @@
 #include "train/run_dir.h"
 
 enum { ACTIVATION_BUDGET = 1 << 30 }; /* bytes; what an automatic batch_gpu may plan for */
+enum { NONFINITE_SAID = 10 };         /* updates a tick whose loss or gradient is not finite that are named, the rest counted */
 
 /* Loss elements since the last tick. */
 struct loss_sums {
@@ -63,6 +64,7 @@ struct train_run {
     int64_t total; /* images of the whole run */
     int64_t tick, tick_start; /* ticks so far; images when the last one ended */
     struct loss_sums sums;
+    int64_t nonfinite; /* updates since the last tick whose loss or gradient was not finite */
     double started, tick_started, maintenance; /* seconds */
     bool save_failed;
 };
@@ -140,21 +142,22 @@ static fdm_status start_fresh(struct train_run *t, fdm_error *err) {
     return status;
 }
 
-/* Rounds of so many samples: as asked for, or the batch halved until its activations fit the budget.  It depends on the
- * settings alone, never on this machine or --recompute, because a warm-up counts rounds; and the choice is saved with
- * them, so that a resumed run keeps it. */
+/* Rounds of so many samples: as asked for, or the largest divisor of the batch whose activations fit the budget in f32.  It
+ * depends on the settings alone, never on this machine, --backend or --recompute, because a warm-up counts rounds; and the
+ * choice is saved with them, so that a resumed run keeps it. */
 static fdm_status choose_round(struct train_run *t, fdm_error *err) {
-    int64_t n = t->s->batch_gpu ? t->s->batch_gpu : t->s->batch;
-    while (!t->s->batch_gpu && n % 2 == 0) {
+    const int64_t batch = t->s->batch;
+    int64_t rounds = t->s->batch_gpu ? batch / t->s->batch_gpu : 1;
+    for (; !t->s->batch_gpu && rounds < batch; rounds++) {
         size_t bytes;
-        const fdm_status status = fdm_gradient_plan_bytes(fdm_trainer_gradient(t->trainer), (int)n, FDM_RECOMPUTE_OFF,
-                                                          &bytes, err);
+        if (batch % rounds != 0) continue;
+        const fdm_status status = fdm_gradient_plan_bytes(fdm_trainer_gradient(t->trainer), (int)(batch / rounds), FDM_F32,
+                                                          FDM_RECOMPUTE_OFF, &bytes, err);
         if (status != FDM_OK) return status;
         if (bytes <= ACTIVATION_BUDGET) break;
-        n /= 2;
     }
-    t->settings.batch_gpu = n;
-    t->round = (int)n;
+    t->settings.batch_gpu = batch / rounds;
+    t->round = (int)(batch / rounds);
     return FDM_OK;
 }
 
@@ -260,7 +263,7 @@ static fdm_status restore_counters(struct train_run *t, const fdm_tensors *set, 
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensors run.counters and run.loss are missing or malformed", where);
     memcpy(values, counters->data, sizeof values);
     memcpy(&t->sums, loss->data, sizeof t->sums);
-    if (values[0] < 0 || values[1] < 0 || values[1] > fdm_trainer_images(t->trainer))
+    if (values[0] < 0 || values[0] > INT64_MAX / 2 || values[1] < 0 || values[1] > fdm_trainer_images(t->trainer))
         return fdm_fail(err, FDM_BAD_INPUT, "%s: run.counters holds impossible numbers", where);
     t->tick = values[0];
     t->tick_start = values[1];
@@ -425,6 +428,7 @@ static fdm_status train_round(struct train_run *t, int64_t first, fdm_error *err
 static void report_nonfinite(struct train_run *t, int64_t cleaned) {
     const struct batch *b = &t->batch;
     int64_t bad = 0, first = -1;
+    if (++t->nonfinite > NONFINITE_SAID) return;
     for (int64_t i = 0; i < t->s->batch; i++) {
         if (isfinite(b->loss[i])) continue;
         if (first < 0) first = i;
@@ -530,6 +534,10 @@ static fdm_status end_tick(struct train_run *t, bool done, fdm_error *err) {
     fdm_error why = {0};
     fdm_status status = FDM_OK;
     write_stats(t, seconds, kimg, done_kimg);
+    if (t->nonfinite > NONFINITE_SAID)
+        fdm_run_dir_say(&t->dir, "warning: %" PRId64 " more updates of this tick had losses or gradients that are not finite; a "
+                        "lower --lr may help", t->nonfinite - NONFINITE_SAID);
+    t->nonfinite = 0;
     fdm_run_dir_say(&t->dir, "tick %-5" PRId64 " kimg %-9.3f loss %-8.5f sec/tick %-7.1f sec/kimg %-8.3f maintenance %-5.1f "
                     "mem %.2f GB", t->tick, kimg, t->sums.sum / t->sums.count, seconds,
                     done_kimg > 0 ? seconds / done_kimg : 0, t->maintenance, peak_memory_gb());
@@ -640,7 +648,8 @@ static void describe(struct fdm_text *text, const struct train_run *t) {
     const fdm_train_settings *s = t->s;
     size_t activations = 0;
     fdm_gradient *g = fdm_trainer_gradient(t->trainer);
-    (void)fdm_gradient_plan_bytes(g, t->round, t->run ? t->run->recompute : FDM_RECOMPUTE_OFF, &activations, NULL);
+    (void)fdm_gradient_plan_bytes(g, t->round, fdm_gradient_dtype(g), t->run ? t->run->recompute : FDM_RECOMPUTE_OFF,
+                                  &activations, NULL);
     const double parameters = (double)fdm_gradient_size(g);
     int depth = 0;
     for (int64_t rounds = s->batch / t->round; rounds; rounds >>= 1) depth++;
@@ -652,6 +661,9 @@ static void describe(struct fdm_text *text, const struct train_run *t) {
                     s->arch == FDM_ARCH_DDPMPP ? "ddpmpp" : "ncsnpp", parameters, fdm_gradient_backend_name(g));
     fdm_text_printf(text, "updates      %" PRId64 " of %" PRId64 " images in rounds of %d, to %g kimg\n",
                     (t->total + s->batch - 1) / s->batch, s->batch, t->round, s->duration * 1000);
+    if (s->warmup_ite > 0)
+        fdm_text_printf(text, "warm-up      %g loss calls, one a round: the first %.0f updates\n", s->warmup_ite,
+                        ceil(s->warmup_ite * t->round / (double)s->batch));
     fdm_text_printf(text, "memory       about %.0f MB, %.0f of them activations", bytes / 1e6, (double)activations / 1e6);
 }
 
