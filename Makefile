@@ -100,6 +100,9 @@ endif
 
 # ---- Flags ---------------------------------------------------------------------------------------------------
 WARN := -Wall -Wextra $(WERROR) -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef -Wpointer-arith
+ifneq ($(findstring clang,$(CC)),)
+WARN += -Wno-pass-failed # an `omp simd` that an optimisation level does not follow is no error
+endif
 # One definition of "deterministic floating point" for every file (README, promise P1); after CFLAGS so that it wins.
 FP   := -ffp-contract=off -fno-fast-math
 ifneq ($(SANITIZE),)

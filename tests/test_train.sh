@@ -303,6 +303,18 @@ cp tests/corpus/png/rgb8.png "$tmp/plain" 2>/dev/null || cp "$tmp/base/reals.png
 refuse 3 'plain.zip: --cond needs labels' --outdir "$work" --data "$tmp/plain.zip" --cond 1 --cbase 8 --cres 1,2
 verdict "a finished run was not touched" test "$(cd "$tmp/whole" && sha256sum ./*)" = "$list"
 
+# The warm-up goes on when a run is resumed; with --warmup_restart it starts over, as the published program's does.
+warm=(--warmup_ite 40 --precond fdm_edm)
+run warm4 "${warm[@]}" --duration 0.000032
+run warm8 "${warm[@]}" --duration 0.000032
+cp -r "$tmp/warm8" "$tmp/warm8r"
+resume warm8 --duration 0.000064
+resume warm8r --duration 0.000064 --warmup_restart 1
+limits() { "$fdm" compare "$tmp/warm4/training-state-000000032.safetensors" "$tmp/$1/training-state-000000064.safetensors" \
+    --only trainer.warmup >/dev/null 2>&1; }
+verdict "warm-up restarted on resume: the limit of as many calls" limits warm8r
+if limits warm8; then fail "warm-up resumed: the limit of a restarted one"; else ok "warm-up resumed: another limit"; fi
+
 # Two processes in one run directory.
 background first train --outdir "$tmp/twice" --nosubdir "${net[@]}" "${ticks[@]}" --duration 10 -q
 await '^tick 1 ' "$tmp/twice/log.txt"

@@ -48,6 +48,7 @@ typedef struct fdm_train_settings {
     double lr, lr_rampup, ema; /* -, Mimg, Mimg (half-life) */
     double dropout, label_dropout, augment;
     double warmup_ite;       /* loss calls; 0: no warm-up */
+    int warmup_restart;      /* 1: the warm-up starts over whenever the run is resumed, as published */
     double fdm_multiplier;
     double ls;               /* loss scaling */
     double tick;             /* kimg */

@@ -19,7 +19,7 @@ struct train_options {
     fdm_train_settings s;
     const char *outdir, *resume;
     struct fdm_intlist cres, attn;
-    int cond, xflip, arch, precond, recompute; /* cond, xflip: index into booleans */
+    int cond, xflip, warmup_restart, arch, precond, recompute; /* the first three: index into booleans */
     bool nosubdir, dry_run;
 };
 
@@ -62,6 +62,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(T, s.augment, "augment", 0, 1, "P", "augmentation probability; 0: none"),
     FDM_OPTION_ENUM(T, xflip, "xflip", booleans, "double the data with mirrored images"),
     FDM_OPTION_FLOAT(T, s.warmup_ite, "warmup_ite", 0, 1e12, "W", "loss calls of the weight warm-up (fdm_*); 0: none"),
+    FDM_OPTION_ENUM(T, warmup_restart, "warmup_restart", booleans, "start the warm-up over on --resume, as published"),
     FDM_OPTION_FLOAT(T, s.fdm_multiplier, "fdm_multiplier", 1e-6, 1e6, "M", "m of the momentum kernel (fdm_*)"),
     FDM_OPTION_FLOAT(T, s.ls, "ls", 1e-12, 1e12, "X", "loss scaling"),
     FDM_OPTION_FLOAT(T, s.tick, "tick", 1e-3, 1e9, "KIMG", "thousands of images between lines of progress"),
@@ -104,6 +105,7 @@ static fdm_status fresh_settings(fdm_train_settings *s, const struct train_optio
     *s = o->s;
     s->cond = o->cond & 1;
     s->xflip = o->xflip & 1;
+    s->warmup_restart = o->warmup_restart & 1;
     s->arch = o->arch;
     s->precond = o->precond;
     s->levels = published.levels;
@@ -119,7 +121,8 @@ static fdm_status fresh_settings(fdm_train_settings *s, const struct train_optio
     return status;
 }
 
-/* What may change when a run goes on: none of it enters the weights but duration, which only says when to stop. */
+/* What may change when a run goes on: none of it enters the weights but duration, which only says when to stop, and
+ * warmup_restart, which is about resuming. */
 static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *cli, const struct train_options *o,
                                    fdm_error *err) {
     static const char *const fixed[] = {"cond", "arch", "precond", "batch", "batch-gpu", "cbase", "cres", "num_blocks",
@@ -132,6 +135,7 @@ static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *
     fdm_status status = fdm_train_settings_read(s, o->resume, err);
     if (status != FDM_OK) return status;
     if (fdm_cli_given(cli, "duration")) s->duration = o->s.duration;
+    if (fdm_cli_given(cli, "warmup_restart")) s->warmup_restart = o->warmup_restart & 1;
     if (fdm_cli_given(cli, "tick")) s->tick = o->s.tick;
     if (fdm_cli_given(cli, "snap")) s->snap = o->s.snap;
     if (fdm_cli_given(cli, "dump")) s->dump = o->s.dump;

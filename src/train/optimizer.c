@@ -24,12 +24,15 @@ size_t fdm_adam_update(const struct fdm_kernels *kernels, int threads, const str
     const struct fdm_adam_arrays a = *arrays;
     const size_t chunks = a.count / CHUNK + (a.count % CHUNK != 0);
     size_t cleaned = 0; /* an integer: the order of its sum does not matter */
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : cleaned)
+#pragma omp parallel for num_threads(threads) schedule(static) /* an atomic count: clang's reductions add a global */
     for (size_t i = 0; i < chunks; i++) {
         const size_t at = i * CHUNK, n = a.count - at < CHUNK ? a.count - at : CHUNK;
         size_t here;
         kernels->adam(a.param + at, a.m + at, a.v + at, a.ema + at, a.grad + at, &numbers, &here, n);
-        cleaned += here;
+        if (here) {
+#pragma omp atomic
+            cleaned += here;
+        }
     }
     return cleaned;
 }

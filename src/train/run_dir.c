@@ -209,8 +209,11 @@ bool fdm_run_dir_stats_add(struct fdm_run_dir *dir, const char *bytes, size_t co
 static int64_t tick_of(const char *line) {
     static const char key[] = "\"Progress/tick\": {\"num\": 1, \"mean\": ";
     const char *at = strstr(line, key);
-    double tick;
-    return at && sscanf(at + sizeof key - 1, "%lf", &tick) == 1 && tick >= 0 && tick < 0x1p53 ? (int64_t)tick : INT64_MAX;
+    char *end;
+    if (!at) return INT64_MAX;
+    at += sizeof key - 1;
+    const double tick = strtod(at, &end);
+    return end > at && tick >= 0 && tick < 0x1p53 ? (int64_t)tick : INT64_MAX;
 }
 
 void fdm_run_dir_stats_cut(struct fdm_run_dir *dir, int64_t tick) {

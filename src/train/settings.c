@@ -39,7 +39,7 @@ static const char *const arch_names[] = {"ddpmpp", "ncsnpp"};
     X(image_count, 1, 4096)        \
     X(image_steps, 2, 1000)        \
     X(seed, 0, INT64_MAX)
-#define BOOL_SETTINGS(X) X(cond) X(xflip)
+#define BOOL_SETTINGS(X) X(cond) X(xflip) X(warmup_restart)
 
 fdm_train_settings fdm_train_defaults(void) {
     return (fdm_train_settings){.arch = FDM_ARCH_DDPMPP, .precond = FDM_PRECOND_FDM_EDM, .duration = 200, .batch = 512,

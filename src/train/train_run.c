@@ -300,6 +300,7 @@ static fdm_status check_same_settings(const struct train_run *t, const fdm_tenso
     ours.image_snap = saved.image_snap;
     ours.image_count = saved.image_count;
     ours.image_steps = saved.image_steps;
+    ours.warmup_restart = saved.warmup_restart;
     if (!ours.batch_gpu) ours.batch_gpu = saved.batch_gpu; /* resolved in the state, not yet in ours */
     char *a = fdm_train_settings_json(&saved), *b = fdm_train_settings_json(&ours);
     if (!a || !b) status = fdm_fail_oom(err, "settings", 0);
@@ -329,6 +330,8 @@ static fdm_status restore_state(struct train_run *t, const char *path, bool *who
     if (status == FDM_OK) status = fdm_trainer_restore(&t->trainer, &set, path, &options, t->run, err);
     *whole = status == FDM_OK;
     if (status == FDM_OK) status = check_same_data(t, &set, path, err);
+    if (status == FDM_OK && t->s->warmup_restart && t->s->warmup_ite > 0)
+        status = fdm_warmup_init(fdm_trainer_warmup(t->trainer), t->s->warmup_ite, err);
     if (status == FDM_OK) status = check_same_network(t, path, err);
     if (status == FDM_OK) status = check_same_settings(t, &set, path, err);
     if (status == FDM_OK)
