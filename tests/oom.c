@@ -34,7 +34,7 @@ static atomic_long countdown, failed, live;
 
 /* The OpenMP runtimes and BLIS end the process when they get no memory, and offer no way to handle it: their own
  * allocations (a few kB per thread team; BLIS's packing buffers) never fail here. */
-static const char *const spared_libraries[] = {"libgomp", "libomp", "libblis"};
+static const char *spared_libraries[4] = {"libgomp", "libomp", "libblis"};
 enum { MAX_SPARED = 16 };
 static struct { uintptr_t begin, end; } spared[MAX_SPARED];
 static int spared_count;
@@ -42,7 +42,7 @@ static int spared_count;
 static int note_spared(struct dl_phdr_info *info, size_t size, void *unused) {
     (void)size, (void)unused;
     for (size_t i = 0; i < sizeof spared_libraries / sizeof spared_libraries[0]; i++) {
-        if (!strstr(info->dlpi_name, spared_libraries[i])) continue;
+        if (!spared_libraries[i] || !strstr(info->dlpi_name, spared_libraries[i])) continue;
         for (int k = 0; k < info->dlpi_phnum && spared_count < MAX_SPARED; k++) {
             const ElfW(Phdr) *p = &info->dlpi_phdr[k];
             if (p->p_type != PT_LOAD || !(p->p_flags & PF_X)) continue;
@@ -114,6 +114,11 @@ REPLACES void free(void *p) {
         __libc_free(p);
 }
 
+void oom_spare_jansson(void) {
+    spared_libraries[3] = "libjansson";
+    spared_count = 0;
+}
+
 static long live_blocks(void) {
     return atomic_load(&live);
 }
@@ -142,6 +147,8 @@ static long live_blocks(void) {
 }
 bool oom_available(void) {
     return false;
+}
+void oom_spare_jansson(void) {
 }
 void oom_arm(long k, bool and_later) {
     (void)k, (void)and_later;

@@ -26,6 +26,10 @@
  * (prints SKIP), or -1 after printing what went wrong (a leak, or failure without a failed allocation). */
 long oom_sweep(const char *what, bool (*body)(void *arg), void *arg);
 
+/* From now on in this process: allocations of libjansson are spared, too.  Its reader of strings goes on without the
+ * character for which it got no memory; if that was the closing quote, it writes beyond its buffer (2.14). */
+void oom_spare_jansson(void);
+
 /* By hand: fail allocation number `k` (from 0) from now on, and all later ones if `and_later`. */
 bool oom_available(void);
 void oom_arm(long k, bool and_later);
