@@ -373,6 +373,32 @@ verdict "NaN: the run goes on to its end" grep -q '"Loss/loss": .*"mean": null.*
 resume nan --duration 0.00032
 verdict "NaN: and can be resumed" test -s "$tmp/nan/training-state-000000320.safetensors"
 
+# ---- A warm-up is resumed, or starts over when asked to --------------------------------------------------------------
+run warm --duration 0.00016 --warmup_ite 40
+run warm1 --duration 0.00008 --warmup_ite 40
+rm -rf "$tmp/warm2" && cp -r "$tmp/warm1" "$tmp/warm2"
+resume warm1 --duration 0.00016
+resume warm2 --duration 0.00016 --warmup_restart
+warm=$tmp/warm/network-snapshot-000000.safetensors
+verdict "a warm-up goes on where it was" cmp "$warm" "$tmp/warm1/network-snapshot-000000.safetensors"
+verdict "--warmup_restart: it does not" test -n "$(cmp "$warm" "$tmp/warm2/network-snapshot-000000.safetensors")"
+refuse 2 '--warmup_restart belongs to --resume' --outdir "$work" "${net[@]}" --warmup_restart
+
+# ---- A damaged image in the middle of a run --------------------------------------------------------------------------
+slow=(--batch 1 --duration 0.00002 --dump 0 --image-count 1) # reals.png reads one image
+run single "${slow[@]}"
+cp "$data" "$tmp/late.zip"
+printf '\xff\xff\xff' | dd of="$tmp/late.zip" bs=1 seek=2100 conv=notrunc 2>/dev/null # among the pixels of img00000006.png
+with "${slow[@]}" --data "$tmp/late.zip"
+"$fdm" train --outdir "$tmp/damaged" --nosubdir "${options[@]}" -q >/dev/null 2>"$tmp/err"
+verdict "a damaged image: exit code 3" test $? = 3
+verdict "one line that names it" test "$(grep -c 'late.zip: member "00000/img00000006.png": ' "$tmp/err")" = 1 -a "$(wc -l <"$tmp/err")" = 1
+cp "$data" "$tmp/late.zip"
+resume damaged
+verdict "what was trained before it is not lost" grep -q '^resuming from ' "$tmp/damaged/log.txt"
+verdict "repaired and resumed: the bits of a run left alone" cmp "$tmp/single/network-snapshot-000000.safetensors" \
+    "$tmp/damaged/network-snapshot-000000.safetensors"
+
 # ---- Hostile training_options.json -----------------------------------------------------------------------------------
 h=$tmp/hostile
 mkdir "$h"

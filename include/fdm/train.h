@@ -54,6 +54,7 @@ typedef struct fdm_train_settings {
     int64_t snap, dump, image_snap; /* ticks; 0: never */
     int64_t image_count, image_steps;
     int64_t seed;
+    int warmup_restart;      /* 1: a resumed run's warm-up starts over, as published; not saved with the others */
 } fdm_train_settings;
 
 /* duration 200, batch 512, cbase 128, cres 2,2,2, 4 blocks, attention at 16, lr 1e-3, ramp 10, ema 0.5, dropout 0.13,

@@ -20,7 +20,7 @@ struct train_options {
     const char *outdir, *resume;
     struct fdm_intlist cres, attn;
     int cond, xflip, arch, precond, recompute; /* cond, xflip: index into booleans */
-    bool nosubdir, dry_run;
+    bool nosubdir, dry_run, warmup_restart;
 };
 
 static const char *const booleans[] = {"0", "1", "false", "true", "no", "yes", NULL}; /* odd: true */
@@ -73,6 +73,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(T, s.transfer, "transfer", "FILE", "model file to start from"),
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
     FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: off, norm or block"),
+    FDM_OPTION_FLAG(T, warmup_restart, "warmup_restart", "with --resume: the warm-up starts over, as published"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
      .help = "say what would be done, and do nothing"},
@@ -101,6 +102,7 @@ static fdm_status random_seed(int64_t *seed, fdm_error *err) {
 static fdm_status fresh_settings(fdm_train_settings *s, const struct train_options *o, fdm_error *err) {
     const fdm_train_settings published = fdm_train_defaults();
     *s = o->s;
+    if (o->warmup_restart) return fdm_fail(err, FDM_BAD_USAGE, "--warmup_restart belongs to --resume");
     s->cond = o->cond & 1;
     s->xflip = o->xflip & 1;
     s->arch = o->arch;
@@ -130,6 +132,7 @@ static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *
             return fdm_fail(err, FDM_BAD_USAGE, "--%s cannot be given with --resume: the run directory says what it is", fixed[i]);
     fdm_status status = fdm_train_settings_read(s, o->resume, err);
     if (status != FDM_OK) return status;
+    s->warmup_restart = o->warmup_restart;
     if (fdm_cli_given(cli, "duration")) s->duration = o->s.duration;
     if (fdm_cli_given(cli, "tick")) s->tick = o->s.tick;
     if (fdm_cli_given(cli, "snap")) s->snap = o->s.snap;
@@ -183,6 +186,7 @@ struct session {
     const struct fdm_cli *cli;
     struct fdm_progress progress;
     fdm_run_options how;
+    const char *run_dir; /* until it has been said */
     bool started;
 };
 
@@ -190,6 +194,8 @@ static void say(void *user, const char *line) {
     struct session *session = user;
     if (session->cli->quiet) return;
     if (session->started) fdm_progress_pause(&session->progress);
+    if (session->run_dir) printf("run directory %s\n", session->run_dir);
+    session->run_dir = NULL;
     printf("%s\n", line);
     (void)fflush(stdout);
 }
@@ -311,7 +317,7 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted};
     if (status == FDM_OK && o->dry_run) status = dry_run(&s, run_dir, &session.how, err);
     else if (status == FDM_OK) {
-        if (!cli->quiet) printf("run directory %s\n", run_dir);
+        session.run_dir = run_dir;
         status = fdm_train(run_dir, &s, o->resume != NULL, &session.how, &hooks, err);
         if (session.started) fdm_progress_end(&session.progress, status == FDM_OK);
     }
@@ -331,7 +337,7 @@ const struct fdm_command fdm_cmd_train = {
         "  training-state-IMAGES.safetensors   everything that --resume needs; the newest two are kept\n"
         "SIGINT and SIGTERM finish the update, save and exit with 130.  A run that was stopped or killed at any time and\n"
         "resumed ends in the same bits as one left alone, whatever the threads or the instruction set.  With --resume only\n"
-        "--duration, --tick, --snap, --dump, --image-*, --data (if it has moved) and how to compute can be given.\n"
+        "--duration, --tick, --snap, --dump, --image-*, --data (if it has moved), --warmup_restart and how to compute can be given.\n"
         "A loss that is NaN or infinite is named with its image; its gradient is cleaned (NaN 0, infinity 1e5) as published.",
     .examples =
         "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10 --dump 10\n"

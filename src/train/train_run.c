@@ -336,6 +336,8 @@ static fdm_status restore_state(struct train_run *t, const char *path, bool *who
     if (status == FDM_OK)
         status = fdm_data_order_restore(&t->ahead, &set, "order.", fdm_dataset_count(t->data), path, err);
     if (status == FDM_OK) status = restore_counters(t, &set, path, err);
+    if (status == FDM_OK && t->s->warmup_restart && t->s->warmup_ite > 0)
+        status = fdm_warmup_init(fdm_trainer_warmup(t->trainer), t->s->warmup_ite, err);
     fdm_tensors_free(&set);
     if (status == FDM_OK) return FDM_OK;
     fdm_trainer_free(&t->trainer);
@@ -444,9 +446,19 @@ static void report_nonfinite(struct train_run *t, int64_t cleaned) {
                         "0, infinity 1e5", fdm_trainer_updates(t->trainer), cleaned);
 }
 
+/* A batch that cannot be had (a damaged image, say) ends the run, but what was trained until then is kept. */
+static void save_before_failing(struct train_run *t) {
+    fdm_error why = {0};
+    const int64_t images = fdm_trainer_images(t->trainer);
+    if (images == 0) return;
+    if (save_state(t, &why) == FDM_OK) fdm_run_dir_say(&t->dir, "the run ends at %" PRId64 " images, saved", images);
+    else fdm_run_dir_say(&t->dir, "warning: the training state was not written: %s", why.message);
+}
+
 static fdm_status train_update(struct train_run *t, fdm_error *err) {
     fdm_update_report report;
     fdm_status status = prepare_batch(t, err);
+    if (status != FDM_OK) save_before_failing(t);
     for (int64_t first = 0; first < t->s->batch && status == FDM_OK; first += t->round) status = train_round(t, first, err);
     if (status == FDM_OK) status = fdm_trainer_update(t->trainer, &report, err);
     if (status != FDM_OK) return status;
