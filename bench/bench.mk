@@ -6,9 +6,9 @@ BENCH_PYTHON ?= /usr/bin/python3
 
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(BENCH_LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(LIBS)
 # bench/profile.h puts a clock around the backend's functions
-$(BUILD)/bench/bench_train: LDFLAGS += -Wl,--wrap=fdm_backend_f32
+$(BUILD)/bench/bench_train: BENCH_LDFLAGS = -Wl,--wrap=fdm_backend_f32
 .SECONDARY: $(BENCH_BIN:%=%.o)
 
 .PHONY: bench bench-network bench-train

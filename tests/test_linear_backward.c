@@ -12,6 +12,12 @@
 #include "gradient_trees.h"
 #include "nn/f32_layers.h"
 
+#ifdef FDM_POISON /* a sanitizer build tests the memory, the plain one the numbers */
+enum { CASES = 20 };
+#else
+enum { CASES = 80 };
+#endif
+
 struct linear_case {
     int n, in, out;
     bool silu, has_bias, accumulate;
@@ -159,7 +165,7 @@ START_TEST(against_loops) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     const int count = f32_isas(isas);
     double worst = 0;
-    for (int i = 0; i < 80; i++) {
+    for (int i = 0; i < CASES; i++) {
         uint64_t state = 100 + (uint64_t)i;
         struct linear_case c = draw_case(&state);
         for (int a = 0; a < count; a++) {
@@ -201,7 +207,7 @@ static void check_tree(struct linear_case *c, enum fdm_isa isa) {
 START_TEST(same_bits) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     const int count = f32_isas(isas);
-    for (int i = 0; i < 30; i++) {
+    for (int i = 0; i < CASES / 3; i++) {
         uint64_t state = 500 + (uint64_t)i;
         struct linear_case c = draw_case(&state), other = c;
         add_targets(&other);

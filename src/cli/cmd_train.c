@@ -38,6 +38,7 @@ static const struct train_options defaults = {
           .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .ls = 1, .tick = 50,
           .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
+    .recompute = FDM_RECOMPUTE_NORM,
 };
 #define T struct train_options
 static const struct fdm_option options[] = {
@@ -72,8 +73,8 @@ static const struct fdm_option options[] = {
     FDM_OPTION_INT(T, s.seed, "seed", 0, INT64_MAX, "N", "random seed (default: random)"),
     FDM_OPTION_STRING(T, s.transfer, "transfer", "FILE", "model file to start from"),
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
-    FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: off, norm or block"),
     FDM_OPTION_FLAG(T, warmup_restart, "warmup_restart", "with --resume: the warm-up starts over, as published"),
+    FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: nothing, norms, whole blocks"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
      .help = "say what would be done, and do nothing"},
@@ -186,7 +187,6 @@ struct session {
     const struct fdm_cli *cli;
     struct fdm_progress progress;
     fdm_run_options how;
-    const char *run_dir; /* until it has been said */
     bool started;
 };
 
@@ -194,8 +194,6 @@ static void say(void *user, const char *line) {
     struct session *session = user;
     if (session->cli->quiet) return;
     if (session->started) fdm_progress_pause(&session->progress);
-    if (session->run_dir) printf("run directory %s\n", session->run_dir);
-    session->run_dir = NULL;
     printf("%s\n", line);
     (void)fflush(stdout);
 }
@@ -317,7 +315,6 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted};
     if (status == FDM_OK && o->dry_run) status = dry_run(&s, run_dir, &session.how, err);
     else if (status == FDM_OK) {
-        session.run_dir = run_dir;
         status = fdm_train(run_dir, &s, o->resume != NULL, &session.how, &hooks, err);
         if (session.started) fdm_progress_end(&session.progress, status == FDM_OK);
     }

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/base.h"
 #include "cli/cli.h"
@@ -137,7 +138,7 @@ static fdm_status parse_floatlist(const struct fdm_option *o, struct fdm_floatli
 static fdm_status parse_enum(const struct fdm_option *o, int *out, const char *text, fdm_error *err) {
     char all[256] = "";
     for (int i = 0; o->choices[i]; i++) {
-        if (same_name(o->choices[i], text, strlen(text))) {
+        if (same_name(o->choices[i], text, strlen(text)) || strcasecmp(o->choices[i], text) == 0) {
             *out = i;
             return FDM_OK;
         }

@@ -737,7 +737,7 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
     fdm_status status = prepare(&t, run_dir, resume, err);
     if (status == FDM_OK) {
         describe(&text, &t);
-        fdm_run_dir_say(&t.dir, "%s", text.bytes ? text.bytes : "");
+        fdm_run_dir_say(&t.dir, "run directory %s\n%s", run_dir, text.bytes ? text.bytes : "");
         fdm_text_free(&text);
         status = train_loop(&t, err);
     }
