@@ -38,4 +38,5 @@ rm -rf "$out/faces"
 # The mean loss of each tick, from what the run wrote
 curve() { sed -nE 's/.*"Loss\/loss": \{"num": [0-9.]+, "mean": ([0-9.e+-]+).*/\1/p' "$out/faces/stats.jsonl" | tr '\n' ' '; }
 echo "   loss: $(curve)"
+curve | awk '{ if ($NF >= $1 / 2) { print "the loss has not halved"; exit 1 } }'
 echo "   before: $out/faces/fakes000000.png   after: $out/faces/fakes000020.png   the data: $out/faces/reals.png"

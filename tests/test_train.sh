@@ -309,7 +309,7 @@ run warm4 "${warm[@]}" --duration 0.000032
 run warm8 "${warm[@]}" --duration 0.000032
 cp -r "$tmp/warm8" "$tmp/warm8r"
 resume warm8 --duration 0.000064
-resume warm8r --duration 0.000064 --warmup_restart 1
+resume warm8r --duration 0.000064 --warmup_restart
 limits() { "$fdm" compare "$tmp/warm4/training-state-000000032.safetensors" "$tmp/$1/training-state-000000064.safetensors" \
     --only trainer.warmup >/dev/null 2>&1; }
 verdict "warm-up restarted on resume: the limit of as many calls" limits warm8r
@@ -384,6 +384,32 @@ verdict "NaN: what became of the gradient" grep -qE '^warning: update [0-9]+: [0
 verdict "NaN: the run goes on to its end" grep -q '"Loss/loss": .*"mean": null.*"mean": 0.16' "$tmp/nan/stats.jsonl"
 resume nan --duration 0.00032
 verdict "NaN: and can be resumed" test -s "$tmp/nan/training-state-000000320.safetensors"
+
+# ---- A warm-up is resumed, or starts over when asked to --------------------------------------------------------------
+run warm --duration 0.00016 --warmup_ite 40
+run warm1 --duration 0.00008 --warmup_ite 40
+rm -rf "$tmp/warm2" && cp -r "$tmp/warm1" "$tmp/warm2"
+resume warm1 --duration 0.00016
+resume warm2 --duration 0.00016 --warmup_restart
+warm=$tmp/warm/network-snapshot-000000.safetensors
+verdict "a warm-up goes on where it was" cmp "$warm" "$tmp/warm1/network-snapshot-000000.safetensors"
+verdict "--warmup_restart: it does not" test -n "$(cmp "$warm" "$tmp/warm2/network-snapshot-000000.safetensors")"
+refuse 2 '--warmup_restart belongs to --resume' --outdir "$work" "${net[@]}" --warmup_restart
+
+# ---- A damaged image in the middle of a run --------------------------------------------------------------------------
+slow=(--batch 1 --duration 0.00002 --dump 0 --image-count 1) # reals.png reads one image
+run single "${slow[@]}"
+cp "$data" "$tmp/late.zip"
+printf '\xff\xff\xff' | dd of="$tmp/late.zip" bs=1 seek=2100 conv=notrunc 2>/dev/null # among the pixels of img00000006.png
+with "${slow[@]}" --data "$tmp/late.zip"
+"$fdm" train --outdir "$tmp/damaged" --nosubdir "${options[@]}" -q >/dev/null 2>"$tmp/err"
+verdict "a damaged image: exit code 3" test $? = 3
+verdict "one line that names it" test "$(grep -c 'late.zip: member "00000/img00000006.png": ' "$tmp/err")" = 1 -a "$(wc -l <"$tmp/err")" = 1
+cp "$data" "$tmp/late.zip"
+resume damaged
+verdict "what was trained before it is not lost" grep -q '^resuming from ' "$tmp/damaged/log.txt"
+verdict "repaired and resumed: the bits of a run left alone" cmp "$tmp/single/network-snapshot-000000.safetensors" \
+    "$tmp/damaged/network-snapshot-000000.safetensors"
 
 # ---- Hostile training_options.json -----------------------------------------------------------------------------------
 h=$tmp/hostile

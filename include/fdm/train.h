@@ -48,17 +48,18 @@ typedef struct fdm_train_settings {
     double lr, lr_rampup, ema; /* -, Mimg, Mimg (half-life) */
     double dropout, label_dropout, augment;
     double warmup_ite;       /* loss calls; 0: no warm-up */
-    int warmup_restart;      /* 1: the warm-up starts over whenever the run is resumed, as published */
     double fdm_multiplier;
     double ls;               /* loss scaling */
     double tick;             /* kimg */
     int64_t snap, dump, image_snap; /* ticks; 0: never */
     int64_t image_count, image_steps;
+    double save_minutes;     /* a training state at least that often, whatever `dump` says; 0: by `dump` alone */
     int64_t seed;
+    int warmup_restart;      /* 1: a resumed run's warm-up starts over, as published; not saved with the others */
 } fdm_train_settings;
 
 /* duration 200, batch 512, cbase 128, cres 2,2,2, 4 blocks, attention at 16, lr 1e-3, ramp 10, ema 0.5, dropout 0.13,
- * augment 0.12, multiplier 2, tick 50, snap 200, dump 500, as published; precond fdm_edm; 36 images of 9 steps. */
+ * augment 0.12, multiplier 2, tick 50, snap 200, dump 500, as published; precond fdm_edm; 36 images of 9 steps; a state every 30 minutes. */
 FDM_API fdm_train_settings fdm_train_defaults(void);
 /* FDM_BAD_USAGE names the first setting that is out of its range. */
 FDM_API fdm_status fdm_train_check(const fdm_train_settings *settings, fdm_error *err);

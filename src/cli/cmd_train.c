@@ -19,8 +19,8 @@ struct train_options {
     fdm_train_settings s;
     const char *outdir, *resume;
     struct fdm_intlist cres, attn;
-    int cond, xflip, warmup_restart, arch, precond, recompute; /* the first three: index into booleans */
-    bool nosubdir, dry_run;
+    int cond, xflip, arch, precond, recompute; /* cond, xflip: index into booleans */
+    bool nosubdir, dry_run, warmup_restart;
 };
 
 static const char *const booleans[] = {"0", "1", "false", "true", "no", "yes", NULL}; /* odd: true */
@@ -36,7 +36,7 @@ static const char *const recompute_choices[] = {"off", "norm", "block", NULL};
 static const struct train_options defaults = {
     .s = {.duration = 200, .batch = 512, .batch_gpu = 0, .cbase = 128, .num_blocks = 4, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5,
           .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .ls = 1, .tick = 50,
-          .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .seed = -1},
+          .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .save_minutes = 30, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
     .recompute = FDM_RECOMPUTE_NORM,
 };
@@ -62,7 +62,6 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(T, s.augment, "augment", 0, 1, "P", "augmentation probability; 0: none"),
     FDM_OPTION_ENUM(T, xflip, "xflip", booleans, "double the data with mirrored images"),
     FDM_OPTION_FLOAT(T, s.warmup_ite, "warmup_ite", 0, 1e12, "W", "loss calls of the weight warm-up (fdm_*); 0: none"),
-    FDM_OPTION_ENUM(T, warmup_restart, "warmup_restart", booleans, "start the warm-up over on --resume, as published"),
     FDM_OPTION_FLOAT(T, s.fdm_multiplier, "fdm_multiplier", 1e-6, 1e6, "M", "m of the momentum kernel (fdm_*)"),
     FDM_OPTION_FLOAT(T, s.ls, "ls", 1e-12, 1e12, "X", "loss scaling"),
     FDM_OPTION_FLOAT(T, s.tick, "tick", 1e-3, 1e9, "KIMG", "thousands of images between lines of progress"),
@@ -71,9 +70,11 @@ static const struct fdm_option options[] = {
     FDM_OPTION_INT(T, s.image_count, "image-count", 1, 4096, "N", "images of such a picture"),
     FDM_OPTION_INT(T, s.image_steps, "image-steps", 2, 1000, "N", "sampling steps of such a picture"),
     FDM_OPTION_INT(T, s.dump, "dump", 0, 1000000000, "TICKS", "between training states; 0: only the last"),
+    FDM_OPTION_FLOAT(T, s.save_minutes, "save-minutes", 0, 1e6, "MIN", "a training state at least that often; 0: by --dump alone"),
     FDM_OPTION_INT(T, s.seed, "seed", 0, INT64_MAX, "N", "random seed (default: random)"),
     FDM_OPTION_STRING(T, s.transfer, "transfer", "FILE", "model file to start from"),
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
+    FDM_OPTION_FLAG(T, warmup_restart, "warmup_restart", "with --resume: the warm-up starts over, as published"),
     FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: nothing, norms, whole blocks"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
@@ -103,9 +104,9 @@ static fdm_status random_seed(int64_t *seed, fdm_error *err) {
 static fdm_status fresh_settings(fdm_train_settings *s, const struct train_options *o, fdm_error *err) {
     const fdm_train_settings published = fdm_train_defaults();
     *s = o->s;
+    if (o->warmup_restart) return fdm_fail(err, FDM_BAD_USAGE, "--warmup_restart belongs to --resume");
     s->cond = o->cond & 1;
     s->xflip = o->xflip & 1;
-    s->warmup_restart = o->warmup_restart & 1;
     s->arch = o->arch;
     s->precond = o->precond;
     s->levels = published.levels;
@@ -121,8 +122,7 @@ static fdm_status fresh_settings(fdm_train_settings *s, const struct train_optio
     return status;
 }
 
-/* What may change when a run goes on: none of it enters the weights but duration, which only says when to stop, and
- * warmup_restart, which is about resuming. */
+/* What may change when a run goes on: none of it enters the weights but duration, which only says when to stop. */
 static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *cli, const struct train_options *o,
                                    fdm_error *err) {
     static const char *const fixed[] = {"cond", "arch", "precond", "batch", "batch-gpu", "cbase", "cres", "num_blocks",
@@ -134,11 +134,12 @@ static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *
             return fdm_fail(err, FDM_BAD_USAGE, "--%s cannot be given with --resume: the run directory says what it is", fixed[i]);
     fdm_status status = fdm_train_settings_read(s, o->resume, err);
     if (status != FDM_OK) return status;
+    s->warmup_restart = o->warmup_restart;
     if (fdm_cli_given(cli, "duration")) s->duration = o->s.duration;
-    if (fdm_cli_given(cli, "warmup_restart")) s->warmup_restart = o->warmup_restart & 1;
     if (fdm_cli_given(cli, "tick")) s->tick = o->s.tick;
     if (fdm_cli_given(cli, "snap")) s->snap = o->s.snap;
     if (fdm_cli_given(cli, "dump")) s->dump = o->s.dump;
+    if (fdm_cli_given(cli, "save-minutes")) s->save_minutes = o->s.save_minutes;
     if (fdm_cli_given(cli, "image-snap")) s->image_snap = o->s.image_snap;
     if (fdm_cli_given(cli, "image-count")) s->image_count = o->s.image_count;
     if (fdm_cli_given(cli, "image-steps")) s->image_steps = o->s.image_steps;
@@ -335,7 +336,7 @@ const struct fdm_command fdm_cmd_train = {
         "  training-state-IMAGES.safetensors   everything that --resume needs; the newest two are kept\n"
         "SIGINT and SIGTERM finish the update, save and exit with 130.  A run that was stopped or killed at any time and\n"
         "resumed ends in the same bits as one left alone, whatever the threads or the instruction set.  With --resume only\n"
-        "--duration, --tick, --snap, --dump, --image-*, --data (if it has moved) and how to compute can be given.\n"
+        "--duration, --tick, --snap, --dump, --save-minutes, --image-*, --data (if it has moved), --warmup_restart and how to compute can be given.\n"
         "A loss that is NaN or infinite is named with its image; its gradient is cleaned (NaN 0, infinity 1e5) as published.",
     .examples =
         "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10 --dump 10\n"

@@ -27,7 +27,8 @@ static const char *const arch_names[] = {"ddpmpp", "ncsnpp"};
     X(warmup_ite, 0, 1e12)         \
     X(fdm_multiplier, 1e-6, 1e6)   \
     X(ls, 1e-12, 1e12)             \
-    X(tick, 1e-6, 1e9)
+    X(tick, 1e-6, 1e9)             \
+    X(save_minutes, 0, 1e6)
 #define INT_SETTINGS(X)            \
     X(batch, 1, 65536)             \
     X(batch_gpu, 0, 65536)         \
@@ -39,14 +40,14 @@ static const char *const arch_names[] = {"ddpmpp", "ncsnpp"};
     X(image_count, 1, 4096)        \
     X(image_steps, 2, 1000)        \
     X(seed, 0, INT64_MAX)
-#define BOOL_SETTINGS(X) X(cond) X(xflip) X(warmup_restart)
+#define BOOL_SETTINGS(X) X(cond) X(xflip)
 
 fdm_train_settings fdm_train_defaults(void) {
     return (fdm_train_settings){.arch = FDM_ARCH_DDPMPP, .precond = FDM_PRECOND_FDM_EDM, .duration = 200, .batch = 512,
                                 .cbase = 128, .levels = 3, .cres = {2, 2, 2}, .num_blocks = 4, .attn_count = 1,
                                 .attn_resolutions = {16}, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5, .dropout = 0.13,
                                 .augment = 0.12, .fdm_multiplier = 2, .ls = 1, .tick = 50, .snap = 200, .dump = 500,
-                                .image_snap = 200, .image_count = 36, .image_steps = 9};
+                                .image_snap = 200, .image_count = 36, .image_steps = 9, .save_minutes = 30};
 }
 
 fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {

@@ -66,6 +66,7 @@ struct train_run {
     struct loss_sums sums;
     int64_t nonfinite; /* updates since the last tick whose loss or gradient was not finite */
     double started, tick_started, maintenance; /* seconds */
+    double saved;                              /* when a state was last written, or tried */
     bool save_failed;
 };
 
@@ -238,6 +239,7 @@ static fdm_status check_digest(const fdm_tensors *set, const char *where, fdm_er
 }
 
 static fdm_status save_state(struct train_run *t, fdm_error *err) {
+    t->saved = now();
     fdm_tensors set = {0};
     char crc[16], *settings = fdm_train_settings_json(t->s);
     fdm_status status = settings ? FDM_OK : fdm_fail_oom(err, "settings", 0);
@@ -300,7 +302,7 @@ static fdm_status check_same_settings(const struct train_run *t, const fdm_tenso
     ours.image_snap = saved.image_snap;
     ours.image_count = saved.image_count;
     ours.image_steps = saved.image_steps;
-    ours.warmup_restart = saved.warmup_restart;
+    ours.save_minutes = saved.save_minutes;
     if (!ours.batch_gpu) ours.batch_gpu = saved.batch_gpu; /* resolved in the state, not yet in ours */
     char *a = fdm_train_settings_json(&saved), *b = fdm_train_settings_json(&ours);
     if (!a || !b) status = fdm_fail_oom(err, "settings", 0);
@@ -330,8 +332,6 @@ static fdm_status restore_state(struct train_run *t, const char *path, bool *who
     if (status == FDM_OK) status = fdm_trainer_restore(&t->trainer, &set, path, &options, t->run, err);
     *whole = status == FDM_OK;
     if (status == FDM_OK) status = check_same_data(t, &set, path, err);
-    if (status == FDM_OK && t->s->warmup_restart && t->s->warmup_ite > 0)
-        status = fdm_warmup_init(fdm_trainer_warmup(t->trainer), t->s->warmup_ite, err);
     if (status == FDM_OK) status = check_same_network(t, path, err);
     if (status == FDM_OK) status = check_same_settings(t, &set, path, err);
     if (status == FDM_OK)
@@ -339,6 +339,8 @@ static fdm_status restore_state(struct train_run *t, const char *path, bool *who
     if (status == FDM_OK)
         status = fdm_data_order_restore(&t->ahead, &set, "order.", fdm_dataset_count(t->data), path, err);
     if (status == FDM_OK) status = restore_counters(t, &set, path, err);
+    if (status == FDM_OK && t->s->warmup_restart && t->s->warmup_ite > 0)
+        status = fdm_warmup_init(fdm_trainer_warmup(t->trainer), t->s->warmup_ite, err);
     fdm_tensors_free(&set);
     if (status == FDM_OK) return FDM_OK;
     fdm_trainer_free(&t->trainer);
@@ -447,9 +449,19 @@ static void report_nonfinite(struct train_run *t, int64_t cleaned) {
                         "0, infinity 1e5", fdm_trainer_updates(t->trainer), cleaned);
 }
 
+/* A batch that cannot be had (a damaged image, say) ends the run, but what was trained until then is kept. */
+static void save_before_failing(struct train_run *t) {
+    fdm_error why = {0};
+    const int64_t images = fdm_trainer_images(t->trainer);
+    if (images == 0) return;
+    if (save_state(t, &why) == FDM_OK) fdm_run_dir_say(&t->dir, "the run ends at %" PRId64 " images, saved", images);
+    else fdm_run_dir_say(&t->dir, "warning: the training state was not written: %s", why.message);
+}
+
 static fdm_status train_update(struct train_run *t, fdm_error *err) {
     fdm_update_report report;
     fdm_status status = prepare_batch(t, err);
+    if (status != FDM_OK) save_before_failing(t);
     for (int64_t first = 0; first < t->s->batch && status == FDM_OK; first += t->round) status = train_round(t, first, err);
     if (status == FDM_OK) status = fdm_trainer_update(t->trainer, &report, err);
     if (status != FDM_OK) return status;
@@ -575,9 +587,16 @@ static fdm_status stop_here(struct train_run *t, fdm_error *err) {
     return fdm_fail(err, why.status, "interrupted, and the training state was not written: %s", why.message);
 }
 
+/* A power cut should cost minutes, however long a tick is. */
+static void save_between_ticks(struct train_run *t) {
+    fdm_error why = {0};
+    t->save_failed = save_state(t, &why) != FDM_OK;
+    if (t->save_failed) complain(t, "the training state", &why);
+}
+
 static fdm_status train_loop(struct train_run *t, fdm_error *err) {
     const int64_t per_tick = (int64_t)(t->s->tick * 1000);
-    t->started = t->tick_started = now();
+    t->started = t->tick_started = t->saved = now();
     if (fdm_trainer_images(t->trainer) >= t->total) {
         fdm_run_dir_say(&t->dir, "nothing to do: %" PRId64 " images are done", fdm_trainer_images(t->trainer));
         return write_snapshot(t, err); /* again: it may have been what the disk had no room for */
@@ -590,6 +609,7 @@ static fdm_status train_loop(struct train_run *t, fdm_error *err) {
         if (status == FDM_OK && (done || t->tick == 0 || images >= t->tick_start + per_tick)) status = end_tick(t, done, err);
         if (status != FDM_OK || done) return status;
         if (t->hooks->stop && t->hooks->stop(t->hooks->user)) return stop_here(t, err);
+        if (t->s->save_minutes > 0 && now() - t->saved >= 60 * t->s->save_minutes) save_between_ticks(t);
     }
 }
 
