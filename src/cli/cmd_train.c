@@ -336,10 +336,11 @@ const struct fdm_command fdm_cmd_train = {
         "  training-state-IMAGES.safetensors   everything that --resume needs; the newest two are kept\n"
         "SIGINT and SIGTERM finish the update, save and exit with 130.  A run that was stopped or killed at any time and\n"
         "resumed ends in the same bits as one left alone, whatever the threads or the instruction set.  With --resume only\n"
-        "--duration, --tick, --snap, --dump, --save-minutes, --image-*, --data (if it has moved), --warmup_restart and how to compute can be given.\n"
+        "--duration, --tick, --snap, --dump, --save-minutes, --image-*, --data (if it has moved), --warmup_restart and how to\n"
+        "compute can be given.\n"
         "A loss that is NaN or infinite is named with its image; its gradient is cleaned (NaN 0, infinity 1e5) as published.",
     .examples =
-        "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10 --dump 10\n"
+        "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10\n"
         "  fdm train --outdir runs --data cifar10.zip --precond fdm_edm --warmup_ite 400 --batch-gpu 8 -n\n"
         "  fdm train --resume runs/00000-emoji32-cond-ddpmpp-fdm_edm-batch64 --duration 1\n",
     .options = options,
