@@ -1,0 +1,144 @@
+/* winograd.c - the transforms of winograd.h: the one-dimensional maps of each m, and the adjoints of m = 2. */
+#include "simd/winograd.h"
+
+#include "base/base.h"
+#include "simd/kernel_table.h"
+#include "simd/v16.h"
+
+/* ---- F(2x2, 3x3): points 0, 1, -1, infinity ---- */
+
+/*       1  0 -1  0
+ * B^T = 0  1  1  0
+ *       0 -1  1  0
+ *       0  1  0 -1 */
+V16_FN void input2(v16 to[4], const v16 d[4]) {
+    to[0] = v16_sub(d[0], d[2]);
+    to[1] = v16_add(d[1], d[2]);
+    to[2] = v16_sub(d[2], d[1]);
+    to[3] = v16_sub(d[1], d[3]);
+}
+
+/* A^T = 1 1  1  0
+ *       0 1 -1 -1 */
+V16_FN void output2(v16 to[2], const v16 m[4]) {
+    to[0] = v16_add(v16_add(m[0], m[1]), m[2]);
+    to[1] = v16_sub(v16_sub(m[1], m[2]), m[3]);
+}
+
+/* G = 1, (1 1 1)/2, (1 -1 1)/2, 1 */
+V16_FN void weight2(double to[4], const double g[3]) {
+    const double even = g[0] + g[2];
+    to[0] = g[0];
+    to[1] = 0.5 * (even + g[1]);
+    to[2] = 0.5 * (even - g[1]);
+    to[3] = g[2];
+}
+
+#define WINOGRAD_M 2
+#define WINOGRAD_NAME(part) winograd2_##part
+#define INPUT_1D input2
+#define OUTPUT_1D output2
+#define WEIGHT_1D weight2
+#include "simd/winograd_impl.h"
+#undef WINOGRAD_M
+#undef WINOGRAD_NAME
+#undef INPUT_1D
+#undef OUTPUT_1D
+#undef WEIGHT_1D
+
+/* ---- F(4x4, 3x3): points 0, 1, -1, 1/2, -2, infinity ---- */
+
+/*        1  -3/2  -2   3/2  1  0
+ *        0   -1   1/2  5/2  1  0        a = d3 - d1, b = d4 - d2:
+ * B^T =  0    1  -5/2  1/2  1  0        row 3 = b + 2 a, row 4 = b - a/2
+ *        0   -2   -1    2   1  0
+ *        0   1/2  -1  -1/2  1  0
+ *        0    1  -3/2  -2  3/2 1 */
+V16_FN void input4(v16 to[6], const v16 d[6]) {
+    const v16 a = v16_sub(d[3], d[1]), b = v16_sub(d[4], d[2]);
+    const v16 half = v16_set1(0.5f), three_halves = v16_set1(1.5f), two = v16_set1(2), five_halves = v16_set1(2.5f);
+    to[0] = v16_fma(three_halves, a, v16_fnma(two, d[2], v16_add(d[0], d[4])));
+    to[1] = v16_fma(five_halves, d[3], v16_fma(half, d[2], v16_sub(d[4], d[1])));
+    to[2] = v16_fnma(five_halves, d[2], v16_fma(half, d[3], v16_add(d[4], d[1])));
+    to[3] = v16_fma(two, a, b);
+    to[4] = v16_fnma(half, a, b);
+    to[5] = v16_fma(three_halves, b, v16_fnma(two, d[3], v16_add(d[1], d[5])));
+}
+
+/*       1 1  1   1   1  0
+ * A^T = 0 1 -1  1/2 -2  0
+ *       0 1  1  1/4  4  0
+ *       0 1 -1  1/8 -8  1 */
+V16_FN void output4(v16 to[4], const v16 m[6]) {
+    const v16 sum = v16_add(m[1], m[2]), difference = v16_sub(m[1], m[2]);
+    to[0] = v16_add(v16_add(m[0], sum), v16_add(m[3], m[4]));
+    to[1] = v16_fnma(v16_set1(2), m[4], v16_fma(v16_set1(0.5f), m[3], difference));
+    to[2] = v16_fma(v16_set1(4), m[4], v16_fma(v16_set1(0.25f), m[3], sum));
+    to[3] = v16_add(v16_fnma(v16_set1(8), m[4], v16_fma(v16_set1(0.125f), m[3], difference)), m[5]);
+}
+
+/* G = 1, (1 1 1)/3, (-1 1 -1)/3, -(16 8 4)/15, (1 -2 4)/15, 1 */
+V16_FN void weight4(double to[6], const double g[3]) {
+    const double even = g[0] + g[2];
+    to[0] = g[0];
+    to[1] = (even + g[1]) / 3;
+    to[2] = (g[1] - even) / 3;
+    to[3] = -(16 * g[0] + 8 * g[1] + 4 * g[2]) / 15;
+    to[4] = (g[0] - 2 * g[1] + 4 * g[2]) / 15;
+    to[5] = g[2];
+}
+
+#define WINOGRAD_M 4
+#define WINOGRAD_NAME(part) winograd4_##part
+#define INPUT_1D input4
+#define OUTPUT_1D output4
+#define WEIGHT_1D weight4
+#include "simd/winograd_impl.h"
+
+/* ---- adjoints of F(2x2, 3x3), for the gradient of the weights ---- */
+
+/* A = 1 0, 1 1, 1 -1, 0 -1 */
+V16_FN void spread2(v16 to[4], v16 y0, v16 y1) {
+    to[0] = y0;
+    to[1] = v16_add(y0, y1);
+    to[2] = v16_sub(y0, y1);
+    to[3] = v16_neg(y1);
+}
+
+void FDM_KERNEL(winograd2_spread)(const struct fdm_winograd_spread *a) {
+    for (ptrdiff_t t = 0; t < a->tiles; t++) {
+        v16 y[2][2], half[2][4], to[4]; /* half[c] = A dY, column c */
+        for (int r = 0; r < 2; r++)
+            for (int c = 0; c < 2; c++) {
+                const bool exists = r < a->rows && 2 * t + c < a->width;
+                y[r][c] = exists ? v16_load(a->d_out + r * a->d_row + (2 * t + c) * V16_LANES) : v16_zero();
+            }
+        for (int c = 0; c < 2; c++) spread2(half[c], y[0][c], y[1][c]);
+        for (int r = 0; r < 4; r++) {
+            spread2(to, half[0][r], half[1][r]);
+            for (int c = 0; c < 4; c++) v16_store(a->m + (r * 4 + c) * a->m_point + t * V16_LANES, to[c]);
+        }
+    }
+}
+
+/* G^T: (u0 + (u1 + u2)/2, (u1 - u2)/2, (u1 + u2)/2 + u3) */
+V16_FN void gather2(v16 to[3], const v16 u[4]) {
+    const v16 half = v16_set1(0.5f), even = v16_mul(half, v16_add(u[1], u[2]));
+    to[0] = v16_add(u[0], even);
+    to[1] = v16_mul(half, v16_sub(u[1], u[2]));
+    to[2] = v16_add(even, u[3]);
+}
+
+/* dg[tap] of 16 outputs, tap_stride floats apart, = scale * G^T dU G with point i of dU at u + i*u_point. */
+void FDM_KERNEL(winograd2_gather)(float *dg, ptrdiff_t dg_tap, const float *u, ptrdiff_t u_point, float scale) {
+    v16 half[3][4], from[4], to[3]; /* half: G^T dU */
+    for (int c = 0; c < 4; c++) {
+        for (int r = 0; r < 4; r++) from[r] = v16_load(u + (r * 4 + c) * u_point);
+        gather2(to, from);
+        for (int r = 0; r < 3; r++) half[r][c] = to[r];
+    }
+    for (int r = 0; r < 3; r++) {
+        gather2(to, half[r]);
+        for (int c = 0; c < 3; c++) v16_store(dg + (r * 3 + c) * dg_tap, v16_mul(to[c], v16_set1(scale)));
+    }
+}

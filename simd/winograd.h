@@ -1,0 +1,76 @@
+/* winograd.h - the linear maps of Winograd's minimal filtering F(m x m, 3x3) over vectors of 16 channels.
+ *
+ * A 3x3 correlation of m x m outputs reads a tile d of (m+2) x (m+2) inputs and is computed (Lavin and Gray,
+ * arXiv:1509.09308) as
+ *
+ *     Y = A^T [ (G g G^T) .* (B^T d B) ] A                 .*: point by point, summed over input channels
+ *
+ * so that (m+2)^2 products replace 9 m^2.  The sums over channels are matrix products, one for each of the (m+2)^2
+ * points, and run on the micro-kernel of conv.h; here is what surrounds them:
+ *
+ *     winograd<m>_input    V = B^T d B      of a row of tiles and 16 input channels
+ *     winograd<m>_output   Y = A^T M A      of a strip of tiles and 16 output channels, with the epilogue
+ *     winograd<m>_weight   U = G g G^T      in f64, rounded once
+ *     winograd2_spread     A dY A^T         adjoint of output: gradient of the products
+ *     winograd2_gather     G^T dU G         adjoint of weight: gradient of the weights
+ *
+ * m = 2: points 0, 1, -1, infinity: additions only.  m = 4: 0, 1, -1, 1/2, -2, infinity, whose largest coefficient is 8
+ * (the usual 0, +-1, +-2 has larger ones and a third more error); exact powers of two and FMAs.
+ *
+ * Numerics (CONTRACT.md P1): every operation is one of v16's or an IEEE double operation in the order written, lane by
+ * lane, so all instruction sets give the same bits.  The chains over channels are the caller's: 32 channels for m = 2,
+ * 64 for m = 4 (FDM_WINOGRAD*_CHAIN). */
+#ifndef FDM_SIMD_WINOGRAD_H
+#define FDM_SIMD_WINOGRAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    FDM_WINOGRAD2_CHAIN = 2, /* blocks of 16 channels in a chain of FMAs */
+    FDM_WINOGRAD4_CHAIN = 4,
+    FDM_WINOGRAD_MAX_SIZE = 6 /* m + 2 */
+};
+
+/* V of `tiles` tiles side by side: point (r, c) of tile t at v + (r*size + c)*v_point + 16*t. */
+struct fdm_winograd_input {
+    float *v;
+    ptrdiff_t v_point;
+    const float *rows[FDM_WINOGRAD_MAX_SIZE]; /* the m+2 rows of the tiles, from the first tile's first column on */
+    int columns;                              /* of those rows that exist; what lies further right is zero */
+    int tiles;
+    float *lines; /* [m+2][m*tiles + 2][16], scratch */
+};
+
+/* Where the outputs of tiles lie: row y, column x of tile t at p + tile[t] + y*row + 16*x; p NULL: nowhere. */
+struct fdm_winograd_place {
+    float *p;
+    const ptrdiff_t *tile;
+    ptrdiff_t row;
+};
+
+/* raw = Y + bias; out = (raw + residual) * scale, each rounded by itself; with accumulate out is added to what is
+ * there, one more rounding.  Of tile t only the first rows[t] x columns[t] outputs exist. */
+struct fdm_winograd_output {
+    const float *m; /* point i of tile t at m + i*m_point + t*m_tile */
+    ptrdiff_t m_point, m_tile;
+    int tiles, lanes; /* lanes < 16: the others become zero */
+    const uint8_t *rows, *columns;
+    const float *bias; /* [16] or NULL */
+    float scale;
+    bool accumulate;
+    struct fdm_winograd_place out, raw, residual; /* residual is only read */
+};
+
+/* Point i of tile t of A dY A^T at m + i*m_point + 16*t; outputs that do not exist count as zero. */
+struct fdm_winograd_spread {
+    float *m;
+    ptrdiff_t m_point;
+    int tiles;
+    const float *d_out; /* row y, column x of tile t at d_out + 32*t + y*d_row + 16*x */
+    ptrdiff_t d_row;
+    int rows, width; /* rows of the tiles, columns of all tiles together that exist */
+};
+
+#endif

@@ -1,0 +1,29 @@
+/* winograd.h - 3x3 convolutions of the f32 backends by Winograd's minimal filtering (simd/winograd.h); internal. */
+#ifndef FDM_NN_WINOGRAD_H
+#define FDM_NN_WINOGRAD_H
+
+#include "nn/backend.h"
+
+/* F(m x m, 3x3): tiles of size x size, that many points; blocks of 16 channels in a chain. */
+struct fdm_winograd {
+    int m, size, points, chain_blocks;
+};
+/* m: 2 or 4. */
+const struct fdm_winograd *fdm_winograd_method(int m);
+/* Which layers are computed this way: 3x3 with at least 16 channels on both sides; the others stay direct.  Never a
+ * matter of the batch or of the machine. */
+bool fdm_winograd_suits(int in_channels, int out_channels, int k);
+
+/* Packed weights (of the adjoint convolution: in_channels outputs, taps reversed, no bias).  SIZE_MAX: overflow. */
+size_t fdm_winograd_packed_bytes(const struct fdm_winograd *method, int out_channels, int in_channels);
+void fdm_winograd_pack(const struct fdm_winograd *method, const struct fdm_exec *exec, void *packed, const float *weight,
+                       const float *bias, int out_channels, int in_channels, bool adjoint);
+
+/* out = the convolution with its epilogue (args->k is 3), or with accumulate out += that.  scratch: 64-byte aligned,
+ * fdm_winograd_scratch bytes for h x w outputs: a few MB for each thread, whatever the batch. */
+size_t fdm_winograd_scratch(const struct fdm_winograd *method, int n, int in_channels, int h, int w, int threads);
+void fdm_winograd_conv2d(const struct fdm_winograd *method, const struct fdm_exec *exec, float *scratch,
+                         struct fdm_map *out, const struct fdm_map *in, const struct fdm_conv2d_args *args,
+                         bool accumulate);
+
+#endif
