@@ -18,6 +18,12 @@ V16_FN void input2(v16 to[4], const v16 d[4]) {
     to[3] = v16_sub(d[1], d[3]);
 }
 
+V16_FN v16 input2_row(const float *const *d, ptrdiff_t at, const int r) {
+    static const int plus[] = {0, 1, 2, 1}, other[] = {2, 2, 1, 3};
+    const v16 a = v16_load(d[plus[r]] + at), b = v16_load(d[other[r]] + at);
+    return r == 1 ? v16_add(a, b) : v16_sub(a, b);
+}
+
 /* A^T = 1 1  1  0
  *       0 1 -1 -1 */
 V16_FN void output2(v16 to[2], const v16 m[4]) {
@@ -37,13 +43,17 @@ V16_FN void weight2(double to[4], const double g[3]) {
 #define WINOGRAD_M 2
 #define WINOGRAD_NAME(part) winograd2_##part
 #define INPUT_1D input2
+#define INPUT_ROW input2_row
 #define OUTPUT_1D output2
+#define OUTPUT_MATRIX {{1, 1, 1, 0}, {0, 1, -1, -1}}
 #define WEIGHT_1D weight2
 #include "simd/winograd_impl.h"
 #undef WINOGRAD_M
 #undef WINOGRAD_NAME
 #undef INPUT_1D
+#undef INPUT_ROW
 #undef OUTPUT_1D
+#undef OUTPUT_MATRIX
 #undef WEIGHT_1D
 
 /* ---- F(4x4, 3x3): points 0, 1, -1, 1/2, -2, infinity ---- */
@@ -63,6 +73,14 @@ V16_FN void input4(v16 to[6], const v16 d[6]) {
     to[3] = v16_fma(two, a, b);
     to[4] = v16_fnma(half, a, b);
     to[5] = v16_fma(three_halves, b, v16_fnma(two, d[3], v16_add(d[1], d[5])));
+}
+
+/* What is not used for line r is not loaded: r is a constant. */
+V16_FN v16 input4_row(const float *const *d, ptrdiff_t at, const int r) {
+    v16 from[6], to[6];
+    for (int i = 0; i < 6; i++) from[i] = v16_load(d[i] + at);
+    input4(to, from);
+    return to[r];
 }
 
 /*       1 1  1   1   1  0
@@ -91,7 +109,9 @@ V16_FN void weight4(double to[6], const double g[3]) {
 #define WINOGRAD_M 4
 #define WINOGRAD_NAME(part) winograd4_##part
 #define INPUT_1D input4
+#define INPUT_ROW input4_row
 #define OUTPUT_1D output4
+#define OUTPUT_MATRIX {{1, 1, 1, 1, 1, 0}, {0, 1, -1, 0.5f, -2, 0}, {0, 1, 1, 0.25f, 4, 0}, {0, 1, -1, 0.125f, -8, 1}}
 #define WEIGHT_1D weight4
 #include "simd/winograd_impl.h"
 

@@ -8,11 +8,14 @@
  * so that (m+2)^2 products replace 9 m^2.  The sums over channels are matrix products, one for each of the (m+2)^2
  * points, and run on the micro-kernel of conv.h; here is what surrounds them:
  *
- *     winograd<m>_input    V = B^T d B      of a row of tiles and 16 input channels
- *     winograd<m>_output   Y = A^T M A      of a strip of tiles and 16 output channels, with the epilogue
+ *     winograd<m>_input    a row of V = B^T d B, of adjacent tiles and 16 input channels
+ *     winograd<m>_output   what a row of products adds to Y = A^T M A, of tiles and 16 output channels; after the last
+ *                          row the epilogue
  *     winograd<m>_weight   U = G g G^T      in f64, rounded once
  *     winograd2_spread     A dY A^T         adjoint of output: gradient of the products
  *     winograd2_gather     G^T dU G         adjoint of weight: gradient of the weights
+ *
+ * The (m+2) x (m+2) points are taken row by row, so that a row's share of V fits the second-level cache.
  *
  * m = 2: points 0, 1, -1, infinity: additions only.  m = 4: 0, 1, -1, 1/2, -2, infinity, whose largest coefficient is 8
  * (the usual 0, +-1, +-2 has larger ones and a third more error); exact powers of two and FMAs.
@@ -33,14 +36,15 @@ enum {
     FDM_WINOGRAD_MAX_SIZE = 6 /* m + 2 */
 };
 
-/* V of `tiles` tiles side by side: point (r, c) of tile t at v + (r*size + c)*v_point + 16*t. */
+/* Row `row` of V of `tiles` tiles side by side: point c of it and tile t at v + c*v_point + 16*t. */
 struct fdm_winograd_input {
     float *v;
     ptrdiff_t v_point;
     const float *rows[FDM_WINOGRAD_MAX_SIZE]; /* the m+2 rows of the tiles, from the first tile's first column on */
-    int columns;                              /* of those rows that exist; what lies further right is zero */
+    int row;
+    int columns; /* of those rows that exist; what lies further right is zero */
     int tiles;
-    float *lines; /* [m+2][m*tiles + 2][16], scratch */
+    float *line; /* [m*tiles + 2][16], scratch */
 };
 
 /* Where the outputs of tiles lie: row y, column x of tile t at p + tile[t] + y*row + 16*x; p NULL: nowhere. */
@@ -50,12 +54,16 @@ struct fdm_winograd_place {
     ptrdiff_t row;
 };
 
-/* raw = Y + bias; out = (raw + residual) * scale, each rounded by itself; with accumulate out is added to what is
+/* y[r][c] (+)= A^T[r][row] * (products of that row, times A)[c], over the rows in order.  After the last one
+ *     raw = y + bias;  out = (raw + residual) * scale, each rounded by itself; with accumulate out is added to what is
  * there, one more rounding.  Of tile t only the first rows[t] x columns[t] outputs exist. */
 struct fdm_winograd_output {
-    const float *m; /* point i of tile t at m + i*m_point + t*m_tile */
-    ptrdiff_t m_point, m_tile;
-    int tiles, lanes; /* lanes < 16: the others become zero */
+    const float *m; /* products: point c of tile t at m + c*m_point + t*m_tile */
+    float *y;       /* [m][m], y_point floats apart: of tile t at y + (r*m + c)*y_point + 16*t */
+    ptrdiff_t m_point, m_tile, y_point;
+    int row, tiles;
+    /* read with the last row only */
+    int lanes; /* < 16: the others become zero */
     const uint8_t *rows, *columns;
     const float *bias; /* [16] or NULL */
     float scale;

@@ -4,9 +4,10 @@
 
 #include "nn/backend.h"
 
-/* F(m x m, 3x3): tiles of size x size, that many points; blocks of 16 channels in a chain. */
+/* F(m x m, 3x3): tiles of size x size, that many points; blocks of 16 channels in a chain; most tiles in a strip, a
+ * multiple of every register tile. */
 struct fdm_winograd {
-    int m, size, points, chain_blocks;
+    int m, size, points, chain_blocks, strip;
 };
 /* m: 2 or 4. */
 const struct fdm_winograd *fdm_winograd_method(int m);
@@ -20,8 +21,8 @@ void fdm_winograd_pack(const struct fdm_winograd *method, const struct fdm_exec 
                        const float *bias, int out_channels, int in_channels, bool adjoint);
 
 /* out = the convolution with its epilogue (args->k is 3), or with accumulate out += that.  scratch: 64-byte aligned,
- * fdm_winograd_scratch bytes for h x w outputs: a few MB for each thread, whatever the batch. */
-size_t fdm_winograd_scratch(const struct fdm_winograd *method, int n, int in_channels, int h, int w, int threads);
+ * fdm_winograd_scratch bytes: about half a MB for each thread, whatever the batch and the size of the maps. */
+size_t fdm_winograd_scratch(const struct fdm_winograd *method, int in_channels, int out_channels, int threads);
 void fdm_winograd_conv2d(const struct fdm_winograd *method, const struct fdm_exec *exec, float *scratch,
                          struct fdm_map *out, const struct fdm_map *in, const struct fdm_conv2d_args *args,
                          bool accumulate);
