@@ -53,6 +53,7 @@ struct fdm_conv_chain {
     int segments, pixels, vectors;        /* vectors <= max_vectors */
     bool first;                           /* the sum starts here: what `sum` held is not read */
     const struct fdm_conv_finish *finish; /* NULL but for the last chain */
+    const float *next; /* NULL, or the weights that the next chain reads, as many: fetched meanwhile */
 };
 
 /* One chain of a weight gradient, the product whose sums run over pixels:

@@ -111,8 +111,7 @@ struct fdm_adam_step {
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding
- *   winograd...: winograd.h.  weight: u[i*u_point + o] from g[9][16] (tap, output o); gather: dg[tap*dg_tap + o] =
- *       scale * G^T dU G, point i of dU at u + i*u_point
+ *   winograd...: winograd.h.  weight: u[i*u_point + o] from g[9][16] (tap, output o)
  *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
@@ -149,7 +148,7 @@ struct fdm_adam_step {
     X(winograd2_output, (const struct fdm_winograd_output *a))                                                     \
     X(winograd2_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \
     X(winograd2_spread, (const struct fdm_winograd_spread *a))                                                     \
-    X(winograd2_gather, (float *dg, ptrdiff_t dg_tap, const float *u, ptrdiff_t u_point, float scale))             \
+    X(winograd2_gather, (const struct fdm_winograd_gather *a))                                                     \
     X(winograd4_input, (const struct fdm_winograd_input *a))                                                       \
     X(winograd4_output, (const struct fdm_winograd_output *a))                                                     \
     X(winograd4_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \

@@ -125,19 +125,22 @@ V16_FN void spread2(v16 to[4], v16 y0, v16 y1) {
     to[3] = v16_neg(y1);
 }
 
+V16_FN v16 spread2_row(v16 y0, v16 y1, int row) {
+    return row == 0 ? y0 : row == 1 ? v16_add(y0, y1) : row == 2 ? v16_sub(y0, y1) : v16_neg(y1);
+}
+
 void FDM_KERNEL(winograd2_spread)(const struct fdm_winograd_spread *a) {
     for (ptrdiff_t t = 0; t < a->tiles; t++) {
-        v16 y[2][2], half[2][4], to[4]; /* half[c] = A dY, column c */
-        for (int r = 0; r < 2; r++)
-            for (int c = 0; c < 2; c++) {
-                const bool exists = r < a->rows && 2 * t + c < a->width;
-                y[r][c] = exists ? v16_load(a->d_out + r * a->d_row + (2 * t + c) * V16_LANES) : v16_zero();
-            }
-        for (int c = 0; c < 2; c++) spread2(half[c], y[0][c], y[1][c]);
-        for (int r = 0; r < 4; r++) {
-            spread2(to, half[0][r], half[1][r]);
-            for (int c = 0; c < 4; c++) v16_store(a->m + (r * 4 + c) * a->m_point + t * V16_LANES, to[c]);
+        v16 half[2], to[4]; /* half: a row of A dY */
+        for (int c = 0; c < 2; c++) {
+            const float *d = a->d_out + (2 * t + c) * V16_LANES;
+            const bool exists = 2 * t + c < a->columns;
+            const v16 y0 = exists ? v16_load(d) : v16_zero();
+            const v16 y1 = exists && a->lines > 1 ? v16_load(d + a->d_line) : v16_zero();
+            half[c] = spread2_row(y0, y1, a->row);
         }
+        spread2(to, half[0], half[1]);
+        for (int c = 0; c < 4; c++) v16_store(a->m + c * a->m_point + t * V16_LANES, to[c]);
     }
 }
 
@@ -149,16 +152,36 @@ V16_FN void gather2(v16 to[3], const v16 u[4]) {
     to[2] = v16_add(even, u[3]);
 }
 
-/* dg[tap] of 16 outputs, tap_stride floats apart, = scale * G^T dU G with point i of dU at u + i*u_point. */
-void FDM_KERNEL(winograd2_gather)(float *dg, ptrdiff_t dg_tap, const float *u, ptrdiff_t u_point, float scale) {
-    v16 half[3][4], from[4], to[3]; /* half: G^T dU */
-    for (int c = 0; c < 4; c++) {
-        for (int r = 0; r < 4; r++) from[r] = v16_load(u + (r * 4 + c) * u_point);
-        gather2(to, from);
-        for (int r = 0; r < 3; r++) half[r][c] = to[r];
+/* The same for a row of dU at a time: tap (0..2, c) of dg from what row `row` gives, to[c]. */
+V16_FN void gather2_add(float *dg, ptrdiff_t tap, v16 value, int row, v16 scale) {
+    const v16 half = v16_mul(v16_set1(0.5f), value);
+    float *dg0 = dg, *dg1 = dg + 3 * tap, *dg2 = dg + 6 * tap;
+    switch (row) {
+    case 0: v16_store(dg0, value); break;
+    case 1:
+        v16_store(dg0, v16_add(v16_load(dg0), half));
+        v16_store(dg1, half);
+        v16_store(dg2, half);
+        break;
+    case 2:
+        v16_store(dg0, v16_mul(v16_add(v16_load(dg0), half), scale));
+        v16_store(dg1, v16_mul(v16_sub(v16_load(dg1), half), scale));
+        v16_store(dg2, v16_add(v16_load(dg2), half));
+        break;
+    default: v16_store(dg2, v16_mul(v16_add(v16_load(dg2), value), scale)); break;
     }
-    for (int r = 0; r < 3; r++) {
-        gather2(to, half[r]);
-        for (int c = 0; c < 3; c++) v16_store(dg + (r * 3 + c) * dg_tap, v16_mul(to[c], v16_set1(scale)));
+}
+
+void FDM_KERNEL(winograd2_gather)(const struct fdm_winograd_gather *a) {
+    const ptrdiff_t tap = (ptrdiff_t)a->vectors * V16_LANES;
+    const v16 scale = v16_set1(a->scale);
+    for (ptrdiff_t i = 0; i < a->channels; i++) {
+        for (ptrdiff_t v = 0; v < a->vectors; v++) {
+            v16 from[4], to[3];
+            for (int c = 0; c < 4; c++) from[c] = v16_load(a->u + c * a->u_point + i * tap + v * V16_LANES);
+            gather2(to, from);
+            for (int c = 0; c < 3; c++)
+                gather2_add(a->dg + (i * 9 + c) * tap + v * V16_LANES, tap, to[c], a->row, scale);
+        }
     }
 }

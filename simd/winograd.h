@@ -12,8 +12,8 @@
  *     winograd<m>_output   what a row of products adds to Y = A^T M A, of tiles and 16 output channels; after the last
  *                          row the epilogue
  *     winograd<m>_weight   U = G g G^T      in f64, rounded once
- *     winograd2_spread     A dY A^T         adjoint of output: gradient of the products
- *     winograd2_gather     G^T dU G         adjoint of weight: gradient of the weights
+ *     winograd2_spread     a row of A dY A^T, adjoint of output: gradient of the products
+ *     winograd2_gather     what a row adds to G^T dU G, adjoint of weight: gradient of the weights
  *
  * The (m+2) x (m+2) points are taken row by row, so that a row's share of V fits the second-level cache.
  *
@@ -33,7 +33,8 @@
 enum {
     FDM_WINOGRAD2_CHAIN = 2, /* blocks of 16 channels in a chain of FMAs */
     FDM_WINOGRAD4_CHAIN = 4,
-    FDM_WINOGRAD_MAX_SIZE = 6 /* m + 2 */
+    FDM_WINOGRAD_CHAIN_TILES = 64, /* tiles in a chain of the gradient of the weights */
+    FDM_WINOGRAD_MAX_SIZE = 6      /* m + 2 */
 };
 
 /* Row `row` of V of `tiles` tiles side by side: point c of it and tile t at v + c*v_point + 16*t. */
@@ -71,14 +72,25 @@ struct fdm_winograd_output {
     struct fdm_winograd_place out, raw, residual; /* residual is only read */
 };
 
-/* Point i of tile t of A dY A^T at m + i*m_point + 16*t; outputs that do not exist count as zero. */
+/* Row `row` of A dY A^T: point c of tile t at m + c*m_point + 16*t; outputs that do not exist count as zero. */
 struct fdm_winograd_spread {
     float *m;
     ptrdiff_t m_point;
-    int tiles;
-    const float *d_out; /* row y, column x of tile t at d_out + 32*t + y*d_row + 16*x */
-    ptrdiff_t d_row;
-    int rows, width; /* rows of the tiles, columns of all tiles together that exist */
+    int row, tiles;
+    const float *d_out; /* line y, column x of tile t at d_out + 32*t + y*d_line + 16*x */
+    ptrdiff_t d_line;
+    int lines, columns; /* that exist: lines of the tiles, columns of all tiles together */
+};
+
+/* What row `row` of dU adds to dg = G^T dU G, over the rows in order; with the last one dg is multiplied by scale.
+ * Channel i, vector v of outputs: point c of dU at u + c*u_point + (i*vectors + v)*16, tap j of dg at
+ * dg + ((i*9 + j)*vectors + v)*16. */
+struct fdm_winograd_gather {
+    float *dg;
+    const float *u;
+    ptrdiff_t u_point;
+    int row, channels, vectors;
+    float scale;
 };
 
 #endif

@@ -25,9 +25,12 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     if (strcmp(name, "auto") != 0)
         return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
     enum fdm_isa isa;
+    enum fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
     if (status != FDM_OK) return status;
-    net->backend = fdm_backend_f32();
+    if (options && options->conv && !fdm_conv_mode_find(&conv, options->conv))
+        return fdm_fail(err, FDM_BAD_USAGE, "conv: \"%s\" is unknown; use direct, winograd2 or winograd4", options->conv);
+    net->backend = fdm_backend_f32(conv);
     net->exec.kernels = fdm_kernels_for(isa);
     net->exec.conv = fdm_conv_kernels_for(isa);
     snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));

@@ -1,5 +1,5 @@
-/* winograd.c - 3x3 convolutions of the f32 backends by Winograd's F(2x2, 3x3) or F(4x4, 3x3), forward and back to the
- * input; the maps are in simd/winograd.h, the matrix products on the micro-kernel of simd/conv.h.
+/* winograd.c - 3x3 convolutions of the f32 backends by Winograd's F(2x2, 3x3) or F(4x4, 3x3), forward and back to
+ * the input (the gradient of the weights is in winograd_weights.c); the maps are in simd/winograd.h, the matrix products on the micro-kernel of simd/conv.h.
  *
  * The tiles of a batch are numbered line by line and cut into strips, the units of parallel work: each thread transforms
  * a strip's input, multiplies and transforms back on its own, in memory that stays in its second-level cache.  The
@@ -32,7 +32,7 @@ enum {
 const struct fdm_winograd *fdm_winograd_method(int m) {
     static const struct fdm_winograd methods[] = {
         {.m = 2, .size = 4, .points = 16, .chain_blocks = FDM_WINOGRAD2_CHAIN, .strip = 48},
-        {.m = 4, .size = 6, .points = 36, .chain_blocks = FDM_WINOGRAD4_CHAIN, .strip = 24},
+        {.m = 4, .size = 6, .points = 36, .chain_blocks = FDM_WINOGRAD4_CHAIN, .strip = 24, .prefetch = true},
     };
     return &methods[m == 4];
 }
@@ -133,6 +133,40 @@ void fdm_winograd_pack(const struct fdm_winograd *method, const struct fdm_exec 
     for (int o = 0; o < units.vectors * LANES; o++) packed_bias[o] = bias && o < w.outputs ? bias[o] : 0;
 }
 
+/* ---- tiles ---- */
+
+struct fdm_winograd_tiling fdm_winograd_tile(const struct fdm_winograd *method, const struct fdm_map *in, int pad) {
+    struct fdm_winograd_tiling t = {.method = method, .in = in, .pad = pad};
+    t.columns = fdm_div_up(in->w + 2 * pad - 2, method->m);
+    t.lines = fdm_div_up(in->h + 2 * pad - 2, method->m);
+    return t;
+}
+
+/* Adjacent tiles of one line. */
+static void transform_line(const struct fdm_winograd_tiling *t, const struct fdm_kernels *kernels,
+                           struct fdm_winograd_input *input, size_t tile, int block) {
+    const struct fdm_map *in = t->in;
+    const int m = t->method->m, column = (int)(tile % t->columns) * m;
+    const int line = (int)(tile / t->columns % t->lines), n = (int)(tile / t->columns / t->lines);
+    input->columns = in->w + 2 * t->pad - column;
+    for (int i = 0; i < t->method->size; i++) { /* rows beyond the last one matter to outputs that do not exist only */
+        const int y = fdm_min_int(line * m - t->pad + i, in->h + t->pad - 1);
+        input->rows[i] =
+            (const float *)in->data + fdm_f32_pixel(in, n, y, column - t->pad) + block * fdm_f32_plane(in);
+    }
+    (m == 2 ? kernels->winograd2_input : kernels->winograd4_input)(input);
+}
+
+void fdm_winograd_transform(const struct fdm_winograd_tiling *t, const struct fdm_kernels *kernels, float *v,
+                            size_t v_point, float *line, size_t first, int tiles, int block, int row) {
+    for (int at = 0, count; at < tiles; at += count) {
+        count = fdm_min_int(tiles - at, t->columns - (int)((first + at) % t->columns));
+        struct fdm_winograd_input input = {
+            .v = v + (size_t)at * LANES, .v_point = (ptrdiff_t)v_point, .row = row, .tiles = count, .line = line};
+        transform_line(t, kernels, &input, first + at, block);
+    }
+}
+
 /* ---- memory: each thread has its own ---- */
 
 /* Sizes in floats; the strides between points are kept off powers of two, which would all fall into the same cache
@@ -177,12 +211,12 @@ struct call {
     bool accumulate;
     struct layout l;
     float *scratch;
-    size_t tiles;                /* of the batch */
-    int tile_columns, tile_rows; /* of a sample */
-    int strip;                   /* tiles in a strip */
-    int blocks;                  /* of inputs */
-    struct units units;          /* of outputs */
-    int splits;                  /* parts of the units that are worked on apart */
+    struct fdm_winograd_tiling tiling;
+    size_t tiles;       /* of the batch */
+    int strip;          /* tiles in a strip */
+    int blocks;         /* of inputs */
+    struct units units; /* of outputs */
+    int splits;         /* parts of the units that are worked on apart */
 };
 
 /* A strip at work: its tiles and the thread's memory. */
@@ -193,34 +227,10 @@ struct strip {
     ptrdiff_t *x_pixel, *sum_pixel;
 };
 
-/* One row of points of V for adjacent tiles in one line of tiles. */
-static void transform_tiles(const struct call *c, const struct strip *s, int at, int tiles, int block, int row) {
-    const struct fdm_map *in = c->in;
-    const size_t tile = s->first + at;
-    const int m = c->method->m, pad = c->args->pad, column = (int)(tile % c->tile_columns);
-    const int line = (int)(tile / c->tile_columns % c->tile_rows), n = (int)(tile / c->tile_columns / c->tile_rows);
-    struct fdm_winograd_input input = {
-        .v = s->v + ((size_t)block * c->method->strip + at) * LANES,
-        .v_point = (ptrdiff_t)c->l.v_point,
-        .row = row,
-        .columns = in->w + 2 * pad - column * m,
-        .tiles = tiles,
-        .line = s->line,
-    };
-    for (int i = 0; i < c->method->size; i++) { /* rows beyond the last one matter to outputs that do not exist only */
-        const int y = fdm_min_int(line * m - pad + i, in->h + pad - 1);
-        input.rows[i] =
-            (const float *)in->data + fdm_f32_pixel(in, n, y, column * m - pad) + block * fdm_f32_plane(in);
-    }
-    (m == 2 ? c->exec->kernels->winograd2_input : c->exec->kernels->winograd4_input)(&input);
-}
-
 static void transform_input(const struct call *c, const struct strip *s, int row) {
     for (int b = 0; b < c->blocks; b++) {
-        for (int t = 0, count; t < s->tiles; t += count) {
-            count = fdm_min_int(s->tiles - t, c->tile_columns - (int)((s->first + t) % c->tile_columns));
-            transform_tiles(c, s, t, count, b, row);
-        }
+        float *v = s->v + (size_t)b * c->method->strip * LANES;
+        fdm_winograd_transform(&c->tiling, c->exec->kernels, v, c->l.v_point, s->line, s->first, s->tiles, b, row);
     }
 }
 
@@ -237,18 +247,21 @@ static void multiply(const struct call *c, const struct strip *s, const struct u
             const int chained = fdm_min_int(c->method->chain_blocks, c->blocks - b);
             for (int g = unit->first_group; g < unit->end_group; g++) {
                 const int vector = fdm_conv_group_first(units->vectors, units->max, g);
+                const int vectors = fdm_conv_group_size(units->vectors, units->max, g);
+                const float *w = weight + chain_offset(units, unit, c->blocks, b, chained, g);
                 const struct fdm_conv_chain chain = {
                     .x = s->v + i * c->l.v_point + b * block,
                     .x_pixel = s->x_pixel,
                     .x_segment = segments,
-                    .weight = weight + chain_offset(units, unit, c->blocks, b, chained, g),
+                    .weight = w,
                     .sum = s->m + i * c->l.m_point + (size_t)(vector - unit->first) * LANES,
                     .sum_pixel = s->sum_pixel,
                     .sum_vector = LANES,
                     .segments = chained,
                     .pixels = s->tiles,
-                    .vectors = fdm_conv_group_size(units->vectors, units->max, g),
+                    .vectors = vectors,
                     .first = b == 0,
+                    .next = c->method->prefetch ? w + (ptrdiff_t)chained * LANES * vectors * LANES : NULL,
                 };
                 c->exec->conv->chain(&chain);
             }
@@ -261,10 +274,10 @@ static void place(struct fdm_winograd_place *p, ptrdiff_t *table, const struct c
                   const struct fdm_map *map) {
     const int m = c->method->m;
     if (!map) return;
-    int line = (int)(s->first / c->tile_columns), column = (int)(s->first % c->tile_columns);
+    int line = (int)(s->first / c->tiling.columns), column = (int)(s->first % c->tiling.columns);
     for (int t = 0; t < s->tiles; t++) {
-        table[t] = fdm_f32_pixel(map, line / c->tile_rows, line % c->tile_rows * m, column * m);
-        if (++column == c->tile_columns) column = 0, line++;
+        table[t] = fdm_f32_pixel(map, line / c->tiling.lines, line % c->tiling.lines * m, column * m);
+        if (++column == c->tiling.columns) column = 0, line++;
     }
     *p = (struct fdm_winograd_place){.p = map->data, .tile = table, .row = fdm_f32_row(map)};
 }
@@ -295,8 +308,8 @@ static void add_products(const struct call *c, const struct strip *s, const stru
     if (row == c->method->size - 1) {
         for (int t = 0; t < s->tiles; t++) {
             const size_t tile = s->first + t;
-            rows[t] = (uint8_t)fdm_min_int(m, c->out->h - (int)(tile / c->tile_columns % c->tile_rows) * m);
-            columns[t] = (uint8_t)fdm_min_int(m, c->out->w - (int)(tile % c->tile_columns) * m);
+            rows[t] = (uint8_t)fdm_min_int(m, c->out->h - (int)(tile / c->tiling.columns % c->tiling.lines) * m);
+            columns[t] = (uint8_t)fdm_min_int(m, c->out->w - (int)(tile % c->tiling.columns) * m);
         }
         place(&o.out, out, c, s, c->out);
         place(&o.raw, raw, c, s, e->raw);
@@ -318,6 +331,8 @@ static void add_products(const struct call *c, const struct strip *s, const stru
 /* One strip and one part of the outputs. */
 static void convolve_strip(const struct call *c, size_t index, int split) {
     ptrdiff_t x_pixel[MAX_STRIP], sum_pixel[MAX_STRIP];
+    const int first_unit = fdm_part_first(c->units.count, c->splits, split);
+    const int end_unit = fdm_part_first(c->units.count, c->splits, split + 1);
     const size_t first = index * c->strip;
     float *scratch = c->scratch + fdm_thread_index() * c->l.thread;
     const struct strip s = {
@@ -333,7 +348,7 @@ static void convolve_strip(const struct call *c, size_t index, int split) {
     for (int t = 0; t < s.tiles; t++) x_pixel[t] = (ptrdiff_t)t * LANES;
     for (int row = 0; row < c->method->size; row++) {
         transform_input(c, &s, row);
-        for (int u = fdm_part_first(c->units.count, c->splits, split); u < fdm_part_first(c->units.count, c->splits, split + 1); u++) {
+        for (int u = first_unit; u < end_unit; u++) {
             const struct unit unit = unit_at(&c->units, u);
             for (int t = 0; t < s.tiles; t++) sum_pixel[t] = (ptrdiff_t)t * unit.vectors * LANES;
             multiply(c, &s, &unit, row);
@@ -358,8 +373,8 @@ void fdm_winograd_conv2d(const struct fdm_winograd *method, const struct fdm_exe
                          bool accumulate) {
     struct call c = {.method = method, .exec = exec, .in = in, .out = out, .args = args, .accumulate = accumulate};
     c.scratch = scratch;
-    c.tile_columns = fdm_div_up(out->w, method->m), c.tile_rows = fdm_div_up(out->h, method->m);
-    c.tiles = (size_t)c.tile_columns * c.tile_rows * in->n;
+    c.tiling = fdm_winograd_tile(method, in, args->pad);
+    c.tiles = (size_t)c.tiling.columns * c.tiling.lines * in->n;
     c.blocks = fdm_f32_blocks(in->c);
     c.units = units_of(out->c, exec->conv);
     (void)lay_out(&c.l, method, in->c, out->c); /* the scratch exists, so it fits */

@@ -74,7 +74,7 @@ void fdm_gradient_values_changed(fdm_gradient *g) {
 
 fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, fdm_dtype precision, fdm_recompute recompute, size_t *bytes,
                                    fdm_error *err) {
-    const struct fdm_backend *backend = precision == FDM_F64 ? fdm_backend_reference() : fdm_backend_f32();
+    const struct fdm_backend *backend = precision == FDM_F64 ? fdm_backend_reference() : fdm_backend_f32(FDM_CONV_DEFAULT);
     const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = recompute};
     struct fdm_plan plan;
     const fdm_status status = fdm_plan_make(&plan, &g->net.graph, backend, &options, err);
