@@ -1,9 +1,33 @@
 /* winograd.c - the transforms of winograd.h: the one-dimensional maps of each m, and the adjoints of m = 2. */
 #include "simd/winograd.h"
 
-#include "base/base.h"
+#include <string.h>
+
 #include "simd/kernel_table.h"
 #include "simd/v16.h"
+
+/* ---- some lanes in double precision, as many as fit a register: GNU C's vectors, whose operations are IEEE's ---- */
+
+#if defined(FDM_ISA_AVX512)
+enum { LANES_F64 = 8 };
+#elif defined(FDM_ISA_AVX2)
+enum { LANES_F64 = 4 };
+#else
+enum { LANES_F64 = 2 };
+#endif
+typedef double f64 __attribute__((vector_size(LANES_F64 * sizeof(double))));
+typedef float f64_as_f32 __attribute__((vector_size(LANES_F64 * sizeof(float))));
+
+V16_FN f64 f64_load(const float *p) {
+    f64_as_f32 narrow;
+    memcpy(&narrow, p, sizeof narrow);
+    return __builtin_convertvector(narrow, f64);
+}
+
+V16_FN void f64_store(float *p, f64 x) {
+    const f64_as_f32 narrow = __builtin_convertvector(x, f64_as_f32);
+    memcpy(p, &narrow, sizeof narrow);
+}
 
 /* ---- F(2x2, 3x3): points 0, 1, -1, infinity ---- */
 
@@ -32,8 +56,8 @@ V16_FN void output2(v16 to[2], const v16 m[4]) {
 }
 
 /* G = 1, (1 1 1)/2, (1 -1 1)/2, 1 */
-V16_FN void weight2(double to[4], const double g[3]) {
-    const double even = g[0] + g[2];
+V16_FN void weight2(f64 to[4], const f64 g[3]) {
+    const f64 even = g[0] + g[2];
     to[0] = g[0];
     to[1] = 0.5 * (even + g[1]);
     to[2] = 0.5 * (even - g[1]);
@@ -96,13 +120,14 @@ V16_FN void output4(v16 to[4], const v16 m[6]) {
 }
 
 /* G = 1, (1 1 1)/3, (-1 1 -1)/3, -(16 8 4)/15, (1 -2 4)/15, 1 */
-V16_FN void weight4(double to[6], const double g[3]) {
-    const double even = g[0] + g[2];
+V16_FN void weight4(f64 to[6], const f64 g[3]) {
+    const double third = 1.0 / 3, fifteenth = 1.0 / 15;
+    const f64 even = g[0] + g[2];
     to[0] = g[0];
-    to[1] = (even + g[1]) / 3;
-    to[2] = (g[1] - even) / 3;
-    to[3] = -(16 * g[0] + 8 * g[1] + 4 * g[2]) / 15;
-    to[4] = (g[0] - 2 * g[1] + 4 * g[2]) / 15;
+    to[1] = third * (even + g[1]);
+    to[2] = third * (g[1] - even);
+    to[3] = -fifteenth * (16 * g[0] + 8 * g[1] + 4 * g[2]);
+    to[4] = fifteenth * (g[0] - 2 * g[1] + 4 * g[2]);
     to[5] = g[2];
 }
 

@@ -4,7 +4,7 @@
  *     INPUT_1D(to, from)                       to[m+2] = B^T from[m+2]
  *     INPUT_ROW(rows, at, r)                   line r of that for the vectors at rows[0..m+1] + at
  *     OUTPUT_1D(to, from), OUTPUT_MATRIX       to[m] = A^T from[m+2], and A^T itself
- *     WEIGHT_1D(to, from)                      to[m+2] = G from[3], in doubles */
+ *     WEIGHT_1D(to, from)                      to[m+2] = G from[3], in f64 */
 
 enum { WINOGRAD_NAME(size) = WINOGRAD_M + 2 };
 #define SIZE WINOGRAD_NAME(size)
@@ -92,16 +92,16 @@ void FDM_KERNEL(WINOGRAD_NAME(output))(const struct fdm_winograd_output *a) {
 
 /* g[tap][16 outputs], u[point] 16 outputs each, u_point floats apart. */
 void FDM_KERNEL(WINOGRAD_NAME(weight))(float *u, ptrdiff_t u_point, const float *g) {
-    for (int l = 0; l < V16_LANES; l++) {
-        double half[SIZE][3], from[3], to[SIZE]; /* half: G g */
+    for (int l = 0; l < V16_LANES; l += LANES_F64) {
+        f64 half[SIZE][3], from[3], to[SIZE]; /* half: G g */
         for (int c = 0; c < 3; c++) {
-            for (int r = 0; r < 3; r++) from[r] = (double)g[(r * 3 + c) * V16_LANES + l];
+            for (int r = 0; r < 3; r++) from[r] = f64_load(g + (r * 3 + c) * V16_LANES + l);
             WEIGHT_1D(to, from);
             for (int r = 0; r < SIZE; r++) half[r][c] = to[r];
         }
         for (int r = 0; r < SIZE; r++) {
             WEIGHT_1D(to, half[r]);
-            for (int c = 0; c < SIZE; c++) u[(r * SIZE + c) * u_point + l] = (float)to[c];
+            for (int c = 0; c < SIZE; c++) f64_store(u + (r * SIZE + c) * u_point + l, to[c]);
         }
     }
 }
