@@ -23,7 +23,7 @@ fdm_status fdm_denoiser_create(fdm_denoiser **denoiser, const fdm_config *config
     *denoiser = NULL;
     fdm_denoiser *d = calloc(1, sizeof *d);
     if (!d) return fdm_fail_oom(err, "denoiser", sizeof *d);
-    const fdm_status status = fdm_network_create(&d->net, config, weights, where, options, err);
+    const fdm_status status = fdm_network_create(&d->net, config, weights, where, options, false, err);
     if (status != FDM_OK) fdm_denoiser_free(&d);
     *denoiser = d;
     return status;

@@ -38,14 +38,19 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
 }
 
 fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config, const fdm_tensors *weights,
-                              const char *where, const fdm_run_options *options, fdm_error *err) {
+                              const char *where, const fdm_run_options *options, bool trains, fdm_error *err) {
     fdm_status status = fdm_config_check(config, where, err);
     if (status != FDM_OK) return status;
     net->config = *config;
     status = choose_backend(net, options, err);
     if (status == FDM_OK && !fdm_unet_build(&net->graph, config)) status = fdm_fail_oom(err, "network graph", 0);
     if (status == FDM_OK)
-        status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, where, err);
+        status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, trains, where, err);
+    if (status == FDM_OK && trains) {
+        const size_t bytes = fdm_weights_conv2d_bytes(&net->graph, net->backend);
+        net->packed = fdm_malloc_aligned(bytes);
+        if (!net->packed) status = fdm_fail_oom(err, "packed weights", bytes);
+    }
     return status;
 }
 
@@ -61,6 +66,7 @@ void fdm_network_free(struct fdm_network *net) {
     drop_plan(net);
     fdm_graph_free(&net->graph);
     fdm_free_aligned(net->slab);
+    fdm_free_aligned(net->packed);
     *net = (struct fdm_network){0};
 }
 
@@ -97,6 +103,7 @@ struct fdm_run fdm_network_run(struct fdm_network *net) {
                             .exec = &net->exec,
                             .arena = net->arena,
                             .slab = net->slab,
+                            .packed = net->packed,
                             .n = net->plan.n};
 }
 

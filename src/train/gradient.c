@@ -37,7 +37,7 @@ fdm_status fdm_gradient_create(fdm_gradient **gradient, const fdm_config *config
     fdm_gradient *g = calloc(1, sizeof *g);
     if (!g) return fdm_fail_oom(err, "gradient", sizeof *g);
     if (options) g->recompute = options->recompute;
-    fdm_status status = fdm_network_create(&g->net, config, weights, where, options, err);
+    fdm_status status = fdm_network_create(&g->net, config, weights, where, options, true, err);
     if (status == FDM_OK) status = fdm_parameters_list(&g->list, &g->net.graph, err);
     if (status == FDM_OK) status = gather_values(g, weights, err);
     if (status != FDM_OK) fdm_gradient_free(&g);
@@ -180,6 +180,8 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
         make_input(o, i);
     }
     struct fdm_run run = fdm_network_run(&g->net);
+    run.list = &g->list;
+    run.parameters = g->values;
     run.x = o->scaled;
     run.c_noise = o->c_noise;
     run.class_labels = a->class_labels;
@@ -196,7 +198,7 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
         differentiate_loss(o, i);
         if (a->D) memcpy(a->D + i * o->pixels, F, o->pixels * sizeof *F);
     }
-    return fdm_run_backward(&run, &g->list, o->scaled, g->values, gradient, err);
+    return fdm_run_backward(&run, o->scaled, gradient, err);
 }
 
 fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradient_args *args, fdm_error *err) {
