@@ -80,6 +80,16 @@ void *fdm_malloc_aligned(size_t bytes) {
     return p;
 }
 
+void *fdm_work(void **work, size_t *have, size_t bytes) {
+    if (*work && *have >= bytes) return *work;
+    void *larger = malloc(bytes);
+    if (!larger) return NULL;
+    free(*work);
+    *work = larger;
+    *have = bytes;
+    return larger;
+}
+
 void fdm_free_aligned(void *p) {
     free(p);
 }

@@ -70,6 +70,17 @@ void fdm_network_free(struct fdm_network *net) {
     *net = (struct fdm_network){0};
 }
 
+/* Writes to every page before the first step does, all threads in turn: where memory belongs to sockets (NUMA), a page
+ * lies with the thread that first writes to it, and activations, which every thread reads, are best spread evenly.  (A
+ * thread's scratch is first written by that thread, a packed weight by the thread that packs it.) */
+static void spread_pages(char *memory, size_t bytes, int threads) {
+    enum { PAGE = 4096, STRETCH = 2 << 20 }; /* a stretch may be one huge page */
+    const ptrdiff_t stretches = (ptrdiff_t)(bytes / STRETCH);
+#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
+    for (ptrdiff_t s = 0; s < stretches; s++)
+        for (size_t at = 0; at < STRETCH; at += PAGE) memory[(size_t)s * STRETCH + at] = 0;
+}
+
 fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_options *options, fdm_error *err) {
     const struct fdm_plan *now = &net->plan;
     struct fdm_plan plan;
@@ -87,6 +98,7 @@ fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_op
         drop_plan(net);
         return fdm_fail_oom(err, "activations; try a smaller batch", plan.arena_bytes);
     }
+    spread_pages(net->arena, plan.arena_bytes, net->exec.threads);
     net->exec.scratch = fdm_malloc_aligned(plan.scratch_bytes);
     if (!net->exec.scratch) {
         drop_plan(net);

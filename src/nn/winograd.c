@@ -48,9 +48,10 @@ struct units {
     int vectors, max; /* of outputs; in a group */
     int groups, unit_groups, count;
 };
-/* Vectors [first, first + vectors) in groups [first_group, end_group). */
+/* Vectors [first, first + vectors), in groups. */
 struct unit {
-    int first_group, end_group, first, vectors;
+    int first, vectors, groups;
+    int before[UNIT_VECTORS + 1]; /* vectors before each group; all of them last */
 };
 
 static struct units units_of(int outputs, const struct fdm_conv_kernels *kernels) {
@@ -62,20 +63,22 @@ static struct units units_of(int outputs, const struct fdm_conv_kernels *kernels
 }
 
 static struct unit unit_at(const struct units *u, int index) {
-    struct unit unit = {.first_group = fdm_conv_group_first(u->groups, u->unit_groups, index),
-                        .end_group = fdm_conv_group_first(u->groups, u->unit_groups, index + 1)};
-    unit.first = fdm_conv_group_first(u->vectors, u->max, unit.first_group);
-    unit.vectors = fdm_conv_group_first(u->vectors, u->max, unit.end_group) - unit.first;
+    struct unit unit = {.first = 0};
+    const int first_group = fdm_conv_group_first(u->groups, u->unit_groups, index);
+    unit.groups = fdm_conv_group_size(u->groups, u->unit_groups, index);
+    unit.first = fdm_conv_group_first(u->vectors, u->max, first_group);
+    for (int g = 0; g <= unit.groups; g++)
+        unit.before[g] = fdm_conv_group_first(u->vectors, u->max, first_group + g) - unit.first;
+    unit.vectors = unit.before[unit.groups];
     return unit;
 }
 
 /* ---- packing, in the order of use: [point][unit][chain][group][input of the chain][16 * vectors outputs], then the
  * bias ---- */
 
-/* Where the weights of a group for the chain that starts with block b begin, at one point. */
-static size_t chain_offset(const struct units *u, const struct unit *unit, int blocks, int b, int chained, int group) {
-    const int before = fdm_conv_group_first(u->vectors, u->max, group) - unit->first;
-    return ((size_t)unit->first * blocks + (size_t)unit->vectors * b + (size_t)before * chained) * LANES * LANES;
+/* Where the weights of a unit's group for the chain that starts with block b begin, at one point. */
+static size_t chain_offset(const struct unit *unit, int blocks, int b, int chained, int group) {
+    return ((size_t)unit->first * blocks + (size_t)unit->vectors * b + (size_t)unit->before[group] * chained) * LANES * LANES;
 }
 
 static size_t point_floats(int out_channels, int in_channels) {
@@ -104,13 +107,11 @@ static void pack_block(const struct fdm_winograd *method, const struct fdm_kerne
 
 /* Block b of inputs for one group of outputs. */
 static void pack_group(const struct fdm_winograd *method, const struct fdm_kernels *kernels, float *packed, size_t point,
-                       const struct fdm_f32_weight *w, const struct units *units, const struct unit *unit, int b,
-                       int group) {
+                       const struct fdm_f32_weight *w, const struct unit *unit, int b, int group) {
     const int blocks = fdm_f32_blocks(w->inputs), first = b / method->chain_blocks * method->chain_blocks;
     const int chained = fdm_min_int(method->chain_blocks, blocks - first);
-    const int vector = fdm_conv_group_first(units->vectors, units->max, group);
-    const int count = fdm_conv_group_size(units->vectors, units->max, group);
-    float *dst = packed + chain_offset(units, unit, blocks, first, chained, group) + (size_t)(b - first) * count * LANES * LANES;
+    const int vector = unit->first + unit->before[group], count = unit->before[group + 1] - unit->before[group];
+    float *dst = packed + chain_offset(unit, blocks, first, chained, group) + (size_t)(b - first) * count * LANES * LANES;
     for (int v = 0; v < count; v++)
         pack_block(method, kernels, dst + v * LANES, (ptrdiff_t)count * LANES, point, w, (vector + v) * LANES, b * LANES);
 }
@@ -125,8 +126,7 @@ void fdm_winograd_pack(const struct fdm_winograd *method, const struct fdm_exec 
     for (int u = 0; u < units.count; u++) {
         for (int b = 0; b < blocks; b++) {
             const struct unit unit = unit_at(&units, u);
-            for (int g = unit.first_group; g < unit.end_group; g++)
-                pack_group(method, exec->kernels, packed, point, &w, &units, &unit, b, g);
+            for (int g = 0; g < unit.groups; g++) pack_group(method, exec->kernels, packed, point, &w, &unit, b, g);
         }
     }
     float *packed_bias = (float *)packed + (size_t)method->points * point;
@@ -237,7 +237,6 @@ static void transform_input(const struct call *c, const struct strip *s, int row
 /* The products of a row of points and a unit of outputs: for each chain of inputs all groups, so that the strip's part
  * of V is read into the first-level cache once. */
 static void multiply(const struct call *c, const struct strip *s, const struct unit *unit, int row) {
-    const struct units *units = &c->units;
     const size_t point = point_floats(c->out->c, c->in->c);
     const ptrdiff_t block = (ptrdiff_t)c->method->strip * LANES;
     const ptrdiff_t segments[FDM_WINOGRAD4_CHAIN] = {0, block, 2 * block, 3 * block};
@@ -245,16 +244,15 @@ static void multiply(const struct call *c, const struct strip *s, const struct u
         const float *weight = (const float *)c->args->weight + (row * c->method->size + i) * point;
         for (int b = 0; b < c->blocks; b += c->method->chain_blocks) {
             const int chained = fdm_min_int(c->method->chain_blocks, c->blocks - b);
-            for (int g = unit->first_group; g < unit->end_group; g++) {
-                const int vector = fdm_conv_group_first(units->vectors, units->max, g);
-                const int vectors = fdm_conv_group_size(units->vectors, units->max, g);
-                const float *w = weight + chain_offset(units, unit, c->blocks, b, chained, g);
+            for (int g = 0; g < unit->groups; g++) {
+                const int vectors = unit->before[g + 1] - unit->before[g];
+                const float *w = weight + chain_offset(unit, c->blocks, b, chained, g);
                 const struct fdm_conv_chain chain = {
                     .x = s->v + i * c->l.v_point + b * block,
                     .x_pixel = s->x_pixel,
                     .x_segment = segments,
                     .weight = w,
-                    .sum = s->m + i * c->l.m_point + (size_t)(vector - unit->first) * LANES,
+                    .sum = s->m + i * c->l.m_point + unit->before[g] * LANES,
                     .sum_pixel = s->sum_pixel,
                     .sum_vector = LANES,
                     .segments = chained,

@@ -16,6 +16,8 @@ struct fdm_gradient {
     struct fdm_parameters list;
     float *values; /* [list.total] */
     fdm_recompute recompute;
+    void *work; /* of fdm_gradient_compute, kept */
+    size_t work_bytes;
 };
 
 /* --- life --- */
@@ -51,6 +53,7 @@ void fdm_gradient_free(fdm_gradient **gradient) {
     fdm_network_free(&g->net);
     fdm_parameters_free(&g->list);
     fdm_free_aligned(g->values);
+    free(g->work);
     free(g);
     *gradient = NULL;
 }
@@ -214,15 +217,13 @@ fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradi
     struct objective o = {.args = args, .f32 = g->net.backend->dtype == FDM_F32};
     o.pixels = (size_t)g->net.config.img_channels * r * r;
     const size_t bytes = n * (sizeof *o.coeffs + (1 + 3 * o.pixels) * sizeof(double));
-    o.coeffs = malloc(bytes);
+    o.coeffs = fdm_work(&g->work, &g->work_bytes, bytes);
     if (!o.coeffs) return fdm_fail_oom(err, "images", bytes);
     o.c_noise = (double *)(o.coeffs + n);
     o.noisy = o.c_noise + n;
     o.scaled = o.noisy + n * o.pixels;
     o.F = o.scaled + n * o.pixels;
-    status = run_objective(g, &o, gradient, err);
-    free(o.coeffs);
-    return status;
+    return run_objective(g, &o, gradient, err);
 }
 
 /* --- accumulation rounds --- */
