@@ -27,12 +27,25 @@ typedef enum fdm_recompute {
     FDM_RECOMPUTE_BLOCK /* only what passes between blocks is kept; each block runs forward once more */
 } fdm_recompute;
 
+/* How the f32 backends compute 3x3 convolutions with at least 16 channels on both sides; everything else is direct.  Each
+ * mode gives the same bits on every instruction set, for any threads and batch; between modes results differ by rounding
+ * (README, "Convolution modes").  The gradient of the weights is winograd2's in both Winograd modes. */
+typedef enum fdm_conv_mode {
+    FDM_CONV_DIRECT,
+    FDM_CONV_WINOGRAD2, /* Winograd's F(2x2, 3x3): as exact as direct, 2.25 times fewer multiplications */
+    FDM_CONV_WINOGRAD4, /* F(4x4, 3x3): 4 times fewer, about five times the rounding error */
+    FDM_CONV_MODES,
+    FDM_CONV_DEFAULT = FDM_CONV_WINOGRAD2
+} fdm_conv_mode;
+/* "direct", "winograd2", "winograd4"; "?" for what is no mode.  The other way: false if there is no such name. */
+FDM_API const char *fdm_conv_mode_name(fdm_conv_mode mode);
+FDM_API bool fdm_conv_mode_find(fdm_conv_mode *mode, const char *name);
+
 /* How to compute.  All zeros is a good default. */
 typedef struct fdm_run_options {
     const char *backend; /* "auto" or NULL: f32 on the best instruction set; "reference": f64 */
     const char *isa;     /* "portable", "avx2", "avx512"; NULL: the FDM_ISA environment variable, else the best */
-    const char *conv;    /* 3x3 convolutions in f32: "winograd2" or NULL, "direct", "winograd4" (README, "Convolution
-                          * modes"); the reference takes no notice */
+    const char *conv;    /* name of an fdm_conv_mode; NULL: the default.  The reference takes no notice */
     int threads;         /* 0: as many as OpenMP would use */
     fdm_recompute recompute; /* fdm/gradient.h only */
 } fdm_run_options;

@@ -55,6 +55,7 @@ typedef struct fdm_train_settings {
     int64_t image_count, image_steps;
     double save_minutes;     /* a training state at least that often, whatever `dump` says; 0: by `dump` alone */
     int64_t seed;
+    int conv;                /* fdm_conv_mode: it enters the bits, so it belongs to the run (fdm_run_options.conv is not read) */
     int warmup_restart;      /* 1: a resumed run's warm-up starts over, as published; not saved with the others */
 } fdm_train_settings;
 
@@ -65,7 +66,8 @@ FDM_API fdm_train_settings fdm_train_defaults(void);
 FDM_API fdm_status fdm_train_check(const fdm_train_settings *settings, fdm_error *err);
 
 /* The settings as indented JSON (malloc'd; NULL if out of memory), and back.  fdm_train_settings_parse allocates the two
- * strings; release them with fdm_train_settings_free.  Absent keys keep their defaults; ranges are fdm_train_check's.
+ * strings; release them with fdm_train_settings_free.  Absent keys keep their defaults (but conv: runs from
+ * before there was a choice are direct); ranges are fdm_train_check's.
  * Errors: FDM_BAD_INPUT naming the key in `where`. */
 FDM_API char *fdm_train_settings_json(const fdm_train_settings *settings);
 FDM_API fdm_status fdm_train_settings_parse(fdm_train_settings *settings, const char *json, size_t bytes, const char *where,

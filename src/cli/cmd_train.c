@@ -101,7 +101,9 @@ static fdm_status random_seed(int64_t *seed, fdm_error *err) {
     return FDM_OK;
 }
 
-static fdm_status fresh_settings(fdm_train_settings *s, const struct train_options *o, fdm_error *err) {
+static fdm_status fresh_settings(fdm_train_settings *s, const struct fdm_cli *cli, const struct train_options *o,
+                                 fdm_error *err) {
+    fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_train_settings published = fdm_train_defaults();
     *s = o->s;
     if (o->warmup_restart) return fdm_fail(err, FDM_BAD_USAGE, "--warmup_restart belongs to --resume");
@@ -109,6 +111,8 @@ static fdm_status fresh_settings(fdm_train_settings *s, const struct train_optio
     s->xflip = o->xflip & 1;
     s->arch = o->arch;
     s->precond = o->precond;
+    if (cli->conv) (void)fdm_conv_mode_find(&conv, cli->conv); /* one of the option's choices */
+    s->conv = (int)conv;
     s->levels = published.levels;
     memcpy(s->cres, published.cres, sizeof s->cres);
     s->attn_count = published.attn_count;
@@ -132,6 +136,8 @@ static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *
     for (size_t i = 0; i < FDM_ARRAY_LEN(fixed); i++)
         if (fdm_cli_given(cli, fixed[i]))
             return fdm_fail(err, FDM_BAD_USAGE, "--%s cannot be given with --resume: the run directory says what it is", fixed[i]);
+    if (cli->conv)
+        return fdm_fail(err, FDM_BAD_USAGE, "--conv cannot be given with --resume: the run directory says what it is");
     fdm_status status = fdm_train_settings_read(s, o->resume, err);
     if (status != FDM_OK) return status;
     s->warmup_restart = o->warmup_restart;
@@ -309,8 +315,9 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     session.how.recompute = (fdm_recompute)o->recompute;
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
-    fdm_status status = o->resume ? resumed_settings(&s, cli, o, err) : fresh_settings(&s, o, err);
+    fdm_status status = o->resume ? resumed_settings(&s, cli, o, err) : fresh_settings(&s, cli, o, err);
     if (status == FDM_OK) status = fdm_train_check(&s, err);
+    if (status == FDM_OK) session.how.conv = fdm_conv_mode_name((fdm_conv_mode)s.conv); /* sampled pictures too */
     if (status == FDM_OK && o->resume && (size_t)snprintf(run_dir, sizeof run_dir, "%s", o->resume) >= sizeof run_dir)
         status = fdm_fail(err, FDM_BAD_USAGE, "--resume: the path is too long");
     if (status == FDM_OK && !o->resume) status = run_dir_name(run_dir, sizeof run_dir, o, &s, err);

@@ -152,7 +152,7 @@ WINOGRAD_LAYERS(4)
                       .conv2d_backward_scratch = backward_scratch_##m                                                  \
     }
 
-const struct fdm_backend *fdm_backend_f32(enum fdm_conv_mode mode) {
+const struct fdm_backend *fdm_backend_f32(fdm_conv_mode mode) {
     static const struct fdm_backend tables[] = {
         [FDM_CONV_DIRECT] = {
             SHARED_LAYERS
@@ -172,12 +172,14 @@ const struct fdm_backend *fdm_backend_f32(enum fdm_conv_mode mode) {
 static const char *const mode_names[FDM_CONV_MODES] = {
     [FDM_CONV_DIRECT] = "direct", [FDM_CONV_WINOGRAD2] = "winograd2", [FDM_CONV_WINOGRAD4] = "winograd4"};
 
-const char *fdm_conv_mode_name(enum fdm_conv_mode mode) { return mode_names[mode]; }
+const char *fdm_conv_mode_name(fdm_conv_mode mode) {
+    return (unsigned)mode < FDM_CONV_MODES ? mode_names[mode] : "?";
+}
 
-bool fdm_conv_mode_find(enum fdm_conv_mode *mode, const char *name) {
+bool fdm_conv_mode_find(fdm_conv_mode *mode, const char *name) {
     for (int i = 0; i < FDM_CONV_MODES; i++)
         if (strcmp(name, mode_names[i]) == 0) {
-            *mode = (enum fdm_conv_mode)i;
+            *mode = (fdm_conv_mode)i;
             return true;
         }
     return false;

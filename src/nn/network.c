@@ -25,7 +25,7 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     if (strcmp(name, "auto") != 0)
         return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
     enum fdm_isa isa;
-    enum fdm_conv_mode conv = FDM_CONV_DEFAULT;
+    fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
     if (status != FDM_OK) return status;
     if (options && options->conv && !fdm_conv_mode_find(&conv, options->conv))

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "fdm/denoiser.h"
 #include "fdm/train.h"
 #include "io/io.h"
 #include "io/text.h"
@@ -47,7 +48,8 @@ fdm_train_settings fdm_train_defaults(void) {
                                 .cbase = 128, .levels = 3, .cres = {2, 2, 2}, .num_blocks = 4, .attn_count = 1,
                                 .attn_resolutions = {16}, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5, .dropout = 0.13,
                                 .augment = 0.12, .fdm_multiplier = 2, .ls = 1, .tick = 50, .snap = 200, .dump = 500,
-                                .image_snap = 200, .image_count = 36, .image_steps = 9, .save_minutes = 30};
+                                .image_snap = 200, .image_count = 36, .image_steps = 9, .save_minutes = 30,
+                                .conv = FDM_CONV_DEFAULT};
 }
 
 fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
@@ -66,6 +68,8 @@ fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
     fdm_precond_kind kind;
     if (fdm_precond_find(&kind, fdm_precond_name((fdm_precond_kind)s->precond), NULL) != FDM_OK)
         return fdm_fail(err, FDM_BAD_USAGE, "--precond: there is no framework %d", s->precond);
+    if (s->conv < 0 || s->conv >= FDM_CONV_MODES)
+        return fdm_fail(err, FDM_BAD_USAGE, "--conv: there is no mode %d", s->conv);
     if (!s->data) return fdm_fail(err, FDM_BAD_USAGE, "--data is required: an archive or folder of images");
     if (!fdm_utf8_valid(s->data) || (s->transfer && !fdm_utf8_valid(s->transfer)))
         return fdm_fail(err, FDM_BAD_USAGE, "--data and --transfer must be valid UTF-8: they are written to JSON");
@@ -105,6 +109,7 @@ char *fdm_train_settings_json(const fdm_train_settings *s) {
     bad |= json_object_set_new(o, "transfer", s->transfer ? json_string(s->transfer) : json_null());
     bad |= json_object_set_new(o, "arch", json_string(arch_names[s->arch]));
     bad |= json_object_set_new(o, "precond", json_string(fdm_precond_name((fdm_precond_kind)s->precond)));
+    bad |= json_object_set_new(o, "conv", json_string(fdm_conv_mode_name((fdm_conv_mode)s->conv)));
     BOOL_SETTINGS(PUT_BOOL)
     INT_SETTINGS(PUT_INT)
     FLOAT_SETTINGS(PUT_FLOAT)
@@ -155,6 +160,14 @@ static void read_precond(struct reader *r, int *out) {
     if (!item) return;
     if (json_is_string(item) && fdm_precond_find(&kind, json_string_value(item), NULL) == FDM_OK) *out = (int)kind;
     else bad_key(r, "precond", "a framework such as \"fdm_edm\"");
+}
+
+static void read_conv(struct reader *r, int *out) {
+    fdm_conv_mode mode = FDM_CONV_DIRECT; /* runs from before there was a choice */
+    const json_t *item = json_object_get(r->object, "conv");
+    if (item && !(json_is_string(item) && fdm_conv_mode_find(&mode, json_string_value(item))))
+        bad_key(r, "conv", "\"direct\", \"winograd2\" or \"winograd4\"");
+    *out = (int)mode;
 }
 
 static void read_int_array(struct reader *r, const char *key, int *values, int *count, int most) {
@@ -212,6 +225,7 @@ fdm_status fdm_train_settings_parse(fdm_train_settings *s, const char *json, siz
     if (r.status == FDM_OK) read_string(&r, "transfer", &s->transfer);
     if (r.status == FDM_OK) read_arch(&r, &s->arch);
     if (r.status == FDM_OK) read_precond(&r, &s->precond);
+    if (r.status == FDM_OK) read_conv(&r, &s->conv);
     if (r.status == FDM_OK) read_int_array(&r, "cres", s->cres, &s->levels, FDM_MAX_LEVELS);
     if (r.status == FDM_OK) read_int_array(&r, "attn_resolutions", s->attn_resolutions, &s->attn_count, FDM_MAX_ATTN);
     if (r.status == FDM_OK) read_numbers(&r, s);

@@ -48,7 +48,8 @@ struct batch {
 struct train_run {
     fdm_train_settings settings; /* as given, batch_gpu resolved; strings borrowed */
     const fdm_train_settings *s; /* = &settings */
-    const fdm_run_options *run;
+    fdm_run_options how;         /* as given, convolutions as the settings say */
+    const fdm_run_options *run;  /* = &how */
     const fdm_train_hooks *hooks;
     struct fdm_run_dir dir;
     fdm_config config;
@@ -671,7 +672,7 @@ static void describe(struct fdm_text *text, const struct train_run *t) {
     const fdm_train_settings *s = t->s;
     size_t activations = 0;
     fdm_gradient *g = fdm_trainer_gradient(t->trainer);
-    (void)fdm_gradient_plan_bytes(g, t->round, fdm_gradient_dtype(g), t->run ? t->run->recompute : FDM_RECOMPUTE_OFF,
+    (void)fdm_gradient_plan_bytes(g, t->round, fdm_gradient_dtype(g), t->run->recompute,
                                   &activations, NULL);
     const double parameters = (double)fdm_gradient_size(g);
     int depth = 0;
@@ -701,14 +702,16 @@ static fdm_status check_duration(struct train_run *t, fdm_error *err) {
 
 static struct train_run make_run(const fdm_train_settings *s, const fdm_run_options *run, const fdm_train_hooks *hooks) {
     static const fdm_train_hooks none = {0};
-    return (struct train_run){.settings = *s, .run = run, .hooks = hooks ? hooks : &none, .dir = {.stats = -1},
+    fdm_run_options how = run ? *run : (fdm_run_options){0};
+    how.conv = fdm_conv_mode_name((fdm_conv_mode)s->conv);
+    return (struct train_run){.settings = *s, .how = how, .hooks = hooks ? hooks : &none, .dir = {.stats = -1},
                               .threads = run && run->threads ? run->threads : fdm_max_threads()};
 }
 
 fdm_status fdm_train_describe(char **text, const fdm_train_settings *s, const fdm_run_options *run, fdm_error *err) {
     struct train_run t = make_run(s, run, NULL);
     struct fdm_text out = {0};
-    t.s = &t.settings;
+    t.s = &t.settings, t.run = &t.how;
     t.dir.hooks = t.hooks;
     *text = NULL;
     fdm_status status = fdm_train_check(s, err);
@@ -744,7 +747,7 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
                      const fdm_train_hooks *hooks, fdm_error *err) {
     struct train_run t = make_run(settings, run, hooks);
     struct fdm_text text = {0};
-    t.s = &t.settings;
+    t.s = &t.settings, t.run = &t.how;
     fdm_status status = prepare(&t, run_dir, resume, err);
     if (status == FDM_OK) {
         describe(&text, &t);
