@@ -138,3 +138,11 @@ void FDM_KERNEL(split_triplets)(float *a, float *b, float *c, const float *x, fl
         c[i] = x[3 * i + 2];
     }
 }
+
+void FDM_KERNEL(merge_triplets)(float *x, const float *a, const float *b, const float *c, float divisor, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        x[3 * i] = a[i];
+        x[3 * i + 1] = b[i] / divisor;
+        x[3 * i + 2] = c[i];
+    }
+}

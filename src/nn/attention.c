@@ -68,6 +68,7 @@ static void load_triplets(float *triplets, const struct fdm_map *qkv, ptrdiff_t 
     const int planes = fdm_min_int(3, fdm_f32_blocks(qkv->c) - 3 * b);
     const float *src = (const float *)qkv->data + pixel + 3 * b * fdm_f32_plane(qkv);
     for (int p = 0; p < planes; p++, src += fdm_f32_plane(qkv)) {
+        __builtin_prefetch(src + 3 * fdm_f32_plane(qkv)); /* the next block's */
         memcpy(triplets + p * LANES, src, LANES * sizeof *src);
     }
     if (planes < 3) memset(triplets + planes * LANES, 0, (size_t)(3 - planes) * LANES * sizeof *triplets);
@@ -101,7 +102,8 @@ static struct corner corner_of(const struct attention_call *a, int key_block, in
 static void put(const struct attention_call *a, float *by_channel, float *by_key, const struct corner *c,
                 const float *values) {
     if (by_channel) {
-        a->elementwise->transpose(by_channel + c->by_channel, (ptrdiff_t)c->next_channel, values, LANES, LANES, LANES);
+        a->elementwise->transpose(by_channel + c->by_channel, (ptrdiff_t)c->next_channel, values, LANES, LANES,
+                                  LANES);
     }
     if (!by_key) return;
     for (int i = 0; i < LANES; i++) {
@@ -356,16 +358,16 @@ static void scatter(const struct backward_call *b, const struct backward_sample 
     const int channels = fdm_min_int(LANES, b->d_out->c - block * LANES);
     const int planes = fdm_min_int(3, fdm_f32_blocks(m->c) - 3 * block);
     float triplets[3 * LANES] = {0};
-    for (int l = 0; l < channels; l++) {
-        triplets[3 * l] = s->d_q[at + l];
-        triplets[3 * l + 1] = s->d_k[at + l] / b->a.root;
-        triplets[3 * l + 2] = s->d_v[at + l];
-    }
+    b->a.elementwise->merge_triplets(triplets, s->d_q + at, s->d_k + at, s->d_v + at, b->a.root, (size_t)channels);
     float *to = (float *)m->data + fdm_f32_pixel(m, sample, position / m->w, position % m->w);
     for (int p = 0; p < planes; p++) {
         float *dst = to + (3 * block + p) * fdm_f32_plane(m);
         const float *src = triplets + p * LANES;
-        for (int l = 0; l < LANES; l++) dst[l] = b->d_qkv.accumulate ? dst[l] + src[l] : src[l];
+        if (b->d_qkv.accumulate) {
+            b->a.elementwise->add_scale(dst, dst, src, 1, LANES);
+        } else {
+            memcpy(dst, src, LANES * sizeof *dst);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ enum {
     LANES = FDM_F32_LANES,
     STRIP = 256,     /* pixels whose partial sums (256 x 48 x 4 B) share the L2 cache with a group's weights */
     MAX_TAPS = 49,   /* 7 x 7 */
-    STRIP_INPUTS = 32768, /* floats of input (128 KB) in a strip of a 1x1 convolution, to stay in L2 between groups */
+    STRIP_INPUTS = 32768, /* floats of input (128 KB) in a strip of a 1x1 convolution: stay in L2 between groups */
     SHORT_STRIP = 48,     /* pixels in such a strip at least, as each streams a group's weights */
     UNIT_VECTORS = 2 * FDM_CONV_MAX_VECTORS, /* of outputs in a unit of a 1x1 convolution's weight gradient */
     UNIT_ROWS = 144, /* rows of a weight gradient per unit of work: a multiple of every tile; 16 inputs x 9 taps */
@@ -242,7 +242,8 @@ static int choose_strip(const struct conv_call *call, int threads) {
     const size_t tile = (size_t)call->kernels->tile;
     size_t most = STRIP / tile * tile, strip = call->pixels * (size_t)call->groups / (8 * (size_t)threads);
     if (call->taps == 1) {
-        const size_t fit = STRIP_INPUTS / ((size_t)call->blocks * LANES) / tile * tile, least = SHORT_STRIP / tile * tile;
+        const size_t fit = STRIP_INPUTS / ((size_t)call->blocks * LANES) / tile * tile;
+        const size_t least = SHORT_STRIP / tile * tile;
         most = fit < least ? least : fit < most ? fit : most;
     }
     strip = strip < tile ? tile : strip > most ? most : strip;
@@ -302,7 +303,7 @@ struct weights_call {
     int rows;            /* input channels * taps */
     int units;           /* of at most UNIT_ROWS rows */
     int vectors, groups; /* of output channels */
-    int group_run;       /* groups per unit of work: several where there are no taps, so that the input is read once */
+    int group_run;       /* groups per unit of work: several where there are no taps, so that inputs are read once */
     int lines;           /* of pixels in a chain */
     float *sums;         /* [threads][fdm_tree_depth(n)][groups of a unit][UNIT_ROWS][16 * vectors] */
     size_t thread_sums;
