@@ -303,7 +303,7 @@ struct weights_call {
     int rows;            /* input channels * taps */
     int units;           /* of at most UNIT_ROWS rows */
     int vectors, groups; /* of output channels */
-    int group_run;       /* groups per unit of work: several where there are no taps, so that inputs are read once */
+    int group_run;       /* groups per unit of work: several without taps, so that inputs are read once */
     int lines;           /* of pixels in a chain */
     float *sums;         /* [threads][fdm_tree_depth(n)][groups of a unit][UNIT_ROWS][16 * vectors] */
     size_t thread_sums;
@@ -350,7 +350,7 @@ static void gradient_chain(const struct weights_call *call, float *sum, const st
     call->exec->conv->pixel_chain(&chain);
 }
 
-/* sum = the gradient of one sample, `size` floats: all groups chain by chain, so that a chain's inputs are read from
+/* sum = the gradient of one sample, `size` floats: all groups chain by chain, so that a chain's inputs come from
  * memory once. */
 static void sample_gradient(const struct weights_call *call, float *sum, const struct weights_rows *rows,
                             const struct weights_group *groups, int group_count, size_t size, int n) {
