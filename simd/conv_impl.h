@@ -30,31 +30,72 @@
 enum { CONV_L = FDM_CONV_LANES };
 _Static_assert(FDM_CONV_VECTORS <= FDM_CONV_MAX_VECTORS, "buffers are sized for FDM_CONV_MAX_VECTORS");
 
-/* The epilogue for sums[tile][V][16] of pixels first .. first+count-1 of the strip. */
-static void conv_finish(const struct fdm_conv_chain *c, const float *sums, int first, int count) {
+/* The epilogue of the group's last vector if it has pad channels, for sums[tile][V][16] of pixels first ..
+ * first+count-1 of the strip. */
+static void conv_finish_tail(const struct fdm_conv_chain *c, const float *sums, int first, int count) {
     const struct fdm_conv_finish *f = c->finish;
-    const int vectors = c->vectors;
-    const v16 scale = v16_set1(f->scale);
-    for (int v = 0; v < vectors; v++) {
-        const v16 bias = f->bias ? v16_load(f->bias + v * CONV_L) : v16_zero();
-        const int lanes = v == vectors - 1 ? f->lanes : CONV_L;
-        for (int p = 0; p < count; p++) {
-            const float *sum = sums + (p * vectors + v) * CONV_L;
-            v16 value = v16_add(lanes < CONV_L ? v16_load_tail(sum, lanes) : v16_load(sum), bias);
-            if (f->raw) v16_store(f->raw + f->raw_pixel[first + p] + v * f->raw_vector, value);
-            if (f->residual) {
-                value =
-                    v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
+    const int vectors = c->vectors, v = vectors - 1;
+    const v16 bias = f->bias ? v16_load(f->bias + v * CONV_L) : v16_zero();
+    for (int p = 0; p < count; p++) {
+        v16 value = v16_add(v16_load_tail(sums + (p * vectors + v) * CONV_L, f->lanes), bias);
+        if (f->raw) v16_store(f->raw + f->raw_pixel[first + p] + v * f->raw_vector, value);
+        if (f->residual) {
+            value = v16_add(value, v16_load(f->residual + f->residual_pixel[first + p] + v * f->residual_vector));
+        }
+        value = v16_mul(value, v16_set1(f->scale));
+        float *out = c->sum + c->sum_pixel[first + p] + v * c->sum_vector;
+        if (f->target) {
+            out = f->target + f->target_pixel[first + p] + v * f->target_vector;
+            value = v16_add(v16_load(out), value);
+        }
+        v16_store(out, value);
+    }
+}
+
+/* The offset of each pixel of a tile in one of the epilogue's maps; a short tile repeats its last pixel. */
+#define FDM_EACH_OFFSET(at, table) \
+    FDM_EACH_PIXEL(p) { at[p] = (table)[first + (p < count ? p : count - 1)]; }
+
+/* The epilogue of the group's first V vectors, from registers. */
+V16_FN void conv_finish(const struct fdm_conv_chain *c, v16 acc[FDM_CONV_TILE][FDM_CONV_VECTORS],
+                        const ptrdiff_t *sum_pixel, int first, int count, const int V) {
+    const struct fdm_conv_finish *f = c->finish;
+    ptrdiff_t at[FDM_CONV_TILE];
+    if (f->bias) {
+        FDM_EACH_VECTOR(v) {
+            const v16 bias = v16_load(f->bias + v * CONV_L);
+            FDM_EACH_PIXEL(p) acc[p][v] = v16_add(acc[p][v], bias);
+        }
+    } else { /* as a bias of zeros: -0 becomes 0 */
+        FDM_EACH_PIXEL(p) { FDM_EACH_VECTOR(v) acc[p][v] = v16_add(acc[p][v], v16_zero()); }
+    }
+    if (f->raw) {
+        FDM_EACH_OFFSET(at, f->raw_pixel)
+        FDM_EACH_PIXEL(p) { FDM_EACH_VECTOR(v) v16_store(f->raw + at[p] + v * f->raw_vector, acc[p][v]); }
+    }
+    if (f->residual) {
+        FDM_EACH_OFFSET(at, f->residual_pixel)
+        FDM_EACH_PIXEL(p) {
+            FDM_EACH_VECTOR(v) {
+                acc[p][v] = v16_add(acc[p][v], v16_load(f->residual + at[p] + v * f->residual_vector));
             }
-            value = v16_mul(value, scale);
-            float *out = c->sum + c->sum_pixel[first + p] + v * c->sum_vector;
-            if (f->target) {
-                out = f->target + f->target_pixel[first + p] + v * f->target_vector;
-                value = v16_add(v16_load(out), value);
-            }
-            v16_store(out, value);
         }
     }
+    if (f->scale != 1) { /* times 1 changes nothing */
+        const v16 scale = v16_set1(f->scale);
+        FDM_EACH_PIXEL(p) { FDM_EACH_VECTOR(v) acc[p][v] = v16_mul(acc[p][v], scale); }
+    }
+    if (!f->target) {
+        FDM_EACH_PIXEL(p) { FDM_EACH_VECTOR(v) v16_store(c->sum + sum_pixel[p] + v * c->sum_vector, acc[p][v]); }
+        return;
+    }
+    FDM_EACH_OFFSET(at, f->target_pixel)
+    FDM_EACH_PIXEL(p) {
+        FDM_EACH_VECTOR(v) {
+            acc[p][v] = v16_add(v16_load(f->target + at[p] + v * f->target_vector), acc[p][v]);
+        }
+    }
+    FDM_EACH_PIXEL(p) { FDM_EACH_VECTOR(v) v16_store(f->target + at[p] + v * f->target_vector, acc[p][v]); }
 }
 
 #if !defined(FDM_CONV_OWN_ACCUMULATE)
@@ -135,11 +176,16 @@ V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, 
         }
     }
     if (c->finish) {
+        if (c->finish->lanes == CONV_L) {
+            conv_finish(c, acc, sum_pixel, first, count, V);
+            return;
+        }
         _Alignas(64) float sums[FDM_CONV_TILE * FDM_CONV_VECTORS * CONV_L];
         FDM_EACH_PIXEL(p) {
             FDM_EACH_VECTOR(v) v16_store(sums + (p * V + v) * CONV_L, acc[p][v]);
         }
-        conv_finish(c, sums, first, count);
+        if (V > 1) conv_finish(c, acc, sum_pixel, first, count, V - 1);
+        conv_finish_tail(c, sums, first, count);
         return;
     }
     FDM_EACH_PIXEL(p) {

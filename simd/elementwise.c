@@ -1,4 +1,6 @@
 /* elementwise.c - arithmetic over arrays, and sums and maxima of them. */
+#include <string.h>
+
 #include "simd/kernel_table.h"
 #include "simd/v16.h"
 
@@ -93,5 +95,54 @@ void FDM_KERNEL(add_lanes)(float *y, const float *x, int to, int from, int count
     for (size_t i = 0; i < n; i++) {
         float *at = y + 16 * i + to;
         v16_store_tail(at, v16_add(v16_load_tail(at, count), v16_load_tail(x + 16 * i + from, count)), count);
+    }
+}
+
+/* 4 x 4 at a time, in the GNU vectors that every target has. */
+typedef float quad __attribute__((vector_size(16)));
+
+V16_FN quad load_quad(const float *p) {
+    quad q;
+    memcpy(&q, p, sizeof q);
+    return q;
+}
+
+static void transpose_quads(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row) {
+    const quad a = load_quad(src), b = load_quad(src + src_row), c = load_quad(src + 2 * src_row),
+               d = load_quad(src + 3 * src_row);
+    const quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const quad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    const quad out[4] = {__builtin_shufflevector(ab, cd, 0, 1, 4, 5), __builtin_shufflevector(ab, cd, 2, 3, 6, 7),
+                         __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5),
+                         __builtin_shufflevector(ab2, cd2, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++) memcpy(dst + i * dst_row, &out[i], sizeof out[i]);
+}
+
+void FDM_KERNEL(transpose)(float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row, int rows,
+                           int columns) {
+    const int whole_rows = rows / 4 * 4, whole_columns = columns / 4 * 4;
+    for (int c = 0; c < whole_columns; c += 4) {
+        for (int r = 0; r < whole_rows; r += 4) {
+            transpose_quads(dst + c * dst_row + r, dst_row, src + r * src_row + c, src_row);
+        }
+    }
+    for (int c = 0; c < columns; c++) {
+        for (int r = c < whole_columns ? whole_rows : 0; r < rows; r++) dst[c * dst_row + r] = src[r * src_row + c];
+    }
+}
+
+void FDM_KERNEL(split_triplets)(float *a, float *b, float *c, const float *x, float divisor, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        a[i] = x[3 * i];
+        b[i] = x[3 * i + 1] / divisor;
+        c[i] = x[3 * i + 2];
+    }
+}
+
+void FDM_KERNEL(merge_triplets)(float *x, const float *a, const float *b, const float *c, float divisor, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        x[3 * i] = a[i];
+        x[3 * i + 1] = b[i] / divisor;
+        x[3 * i + 2] = c[i];
     }
 }

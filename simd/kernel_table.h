@@ -108,6 +108,9 @@ struct fdm_adam_step {
  *   silu_backward: y = d * silu'(x)
  *   copy_lanes: for each of n pixels (16 floats), lanes [to, to+count) of y = lanes [from, from+count) of x
  *   add_lanes: the same with +=
+ *   transpose: dst[c * dst_row + r] = src[r * src_row + c], r < rows, c < columns
+ *   split_triplets: of n triplets, a[i] = x[3i], b[i] = x[3i+1] / divisor, c[i] = x[3i+2]
+ *   merge_triplets: the reverse, x[3i+1] = b[i] / divisor
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding
@@ -136,6 +139,9 @@ struct fdm_adam_step {
     X(silu_backward, (float *y, const float *d, const float *x, size_t n))                                         \
     X(copy_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                               \
     X(add_lanes, (float *y, const float *x, int to, int from, int count, size_t n))                                \
+    X(transpose, (float *dst, ptrdiff_t dst_row, const float *src, ptrdiff_t src_row, int rows, int columns))      \
+    X(split_triplets, (float *a, float *b, float *c, const float *x, float divisor, size_t n))                     \
+    X(merge_triplets, (float *x, const float *a, const float *b, const float *c, float divisor, size_t n))         \
     X(softmax_rows, (float *rows, int n_rows, int len, ptrdiff_t stride))                                          \
     X(softmax_backward, (float *d, const float *p, int n_rows, int len, ptrdiff_t stride))                         \
     X(gn_sum, (struct fdm_gn_sum * s, struct fdm_const_plane x, int h, int w))                                     \

@@ -65,11 +65,13 @@ static size_t packed_at(int vectors, int blocks, int max, int input, int output)
 /* What channels 3j + {0,1,2}, j in block b, hold at one pixel: three planes side by side (those past the last
  * channel are zero). */
 static void load_triplets(float *triplets, const struct fdm_map *qkv, ptrdiff_t pixel, int b) {
-    int planes = fdm_min_int(3, fdm_f32_blocks(qkv->c) - 3 * b);
-    for (int p = 0; p < 3; p++) {
-        const float *src = (const float *)qkv->data + pixel + (3 * b + p) * fdm_f32_plane(qkv);
-        for (int l = 0; l < LANES; l++) triplets[p * LANES + l] = p < planes ? src[l] : 0;
+    const int planes = fdm_min_int(3, fdm_f32_blocks(qkv->c) - 3 * b);
+    const float *src = (const float *)qkv->data + pixel + 3 * b * fdm_f32_plane(qkv);
+    for (int p = 0; p < planes; p++, src += fdm_f32_plane(qkv)) {
+        __builtin_prefetch(src + 3 * fdm_f32_plane(qkv)); /* the next block's */
+        memcpy(triplets + p * LANES, src, LANES * sizeof *src);
     }
+    if (planes < 3) memset(triplets + planes * LANES, 0, (size_t)(3 - planes) * LANES * sizeof *triplets);
 }
 
 /* Operands of a sample, each a->matrix floats; NULL for those that a pass does not need.  k is divided by sqrt(C),
@@ -96,35 +98,36 @@ static struct corner corner_of(const struct attention_call *a, int key_block, in
     return c;
 }
 
-/* Key i, 16 channels of k or v, to its places. */
-static void put(float *by_channel, float *by_key, const struct corner *c, int i, const float *values) {
+/* 16 keys x 16 channels of k or v to their places. */
+static void put(const struct attention_call *a, float *by_channel, float *by_key, const struct corner *c,
+                const float *values) {
     if (by_channel) {
-        for (int l = 0; l < LANES; l++) by_channel[c->by_channel + l * c->next_channel + i] = values[l];
+        a->elementwise->transpose(by_channel + c->by_channel, (ptrdiff_t)c->next_channel, values, LANES, LANES,
+                                  LANES);
     }
-    if (by_key) memcpy(by_key + c->by_key + i * c->next_key, values, LANES * sizeof *values);
+    if (!by_key) return;
+    for (int i = 0; i < LANES; i++) {
+        memcpy(by_key + c->by_key + i * c->next_key, values + i * LANES, LANES * sizeof *values);
+    }
 }
 
-/* Gathers 16 positions of a sample. */
+/* Gathers 16 positions of a sample; those past the last are zero. */
 static void gather_block(const struct attention_call *a, const struct operands *to, int sample, int key_block) {
-    const int width = a->qkv->w;
+    const int width = a->qkv->w, positions = fdm_min_int(LANES, a->positions - key_block * LANES);
+    float triplets[LANES * 3 * LANES], k[LANES * LANES], v[LANES * LANES];
+    ptrdiff_t pixel[LANES];
+    for (int i = 0; i < positions; i++) {
+        const int position = key_block * LANES + i;
+        pixel[i] = fdm_f32_pixel(a->qkv, sample, position / width, position % width);
+    }
+    memset(triplets, 0, sizeof triplets);
     for (int b = 0; b < a->channel_blocks; b++) {
         const struct corner corner = corner_of(a, key_block, b);
-        for (int i = 0; i < LANES; i++) {
-            const int position = key_block * LANES + i;
-            float triplets[3 * LANES] = {0}, k[LANES], v[LANES];
-            float *q = to->q + ((size_t)b * a->key_blocks * LANES + position) * LANES;
-            if (position < a->positions) {
-                load_triplets(triplets, a->qkv, fdm_f32_pixel(a->qkv, sample, position / width, position % width),
-                              b);
-            }
-            for (int l = 0; l < LANES; l++) {
-                q[l] = triplets[3 * l];
-                k[l] = triplets[3 * l + 1] / a->root;
-                v[l] = triplets[3 * l + 2];
-            }
-            put(to->k_by_channel, to->k_by_key, &corner, i, k);
-            put(to->v_by_channel, to->v_by_key, &corner, i, v);
-        }
+        float *q = to->q + ((size_t)b * a->key_blocks + (size_t)key_block) * LANES * LANES;
+        for (int i = 0; i < positions; i++) load_triplets(triplets + i * 3 * LANES, a->qkv, pixel[i], b);
+        a->elementwise->split_triplets(q, k, v, triplets, a->root, LANES * LANES);
+        put(a, to->k_by_channel, to->k_by_key, &corner, k);
+        put(a, to->v_by_channel, to->v_by_key, &corner, v);
     }
 }
 
@@ -355,16 +358,16 @@ static void scatter(const struct backward_call *b, const struct backward_sample 
     const int channels = fdm_min_int(LANES, b->d_out->c - block * LANES);
     const int planes = fdm_min_int(3, fdm_f32_blocks(m->c) - 3 * block);
     float triplets[3 * LANES] = {0};
-    for (int l = 0; l < channels; l++) {
-        triplets[3 * l] = s->d_q[at + l];
-        triplets[3 * l + 1] = s->d_k[at + l] / b->a.root;
-        triplets[3 * l + 2] = s->d_v[at + l];
-    }
+    b->a.elementwise->merge_triplets(triplets, s->d_q + at, s->d_k + at, s->d_v + at, b->a.root, (size_t)channels);
     float *to = (float *)m->data + fdm_f32_pixel(m, sample, position / m->w, position % m->w);
     for (int p = 0; p < planes; p++) {
         float *dst = to + (3 * block + p) * fdm_f32_plane(m);
         const float *src = triplets + p * LANES;
-        for (int l = 0; l < LANES; l++) dst[l] = b->d_qkv.accumulate ? dst[l] + src[l] : src[l];
+        if (b->d_qkv.accumulate) {
+            b->a.elementwise->add_scale(dst, dst, src, 1, LANES);
+        } else {
+            memcpy(dst, src, LANES * sizeof *dst);
+        }
     }
 }
 

@@ -3,7 +3,8 @@
  * Forward loops: group of output channels -> strip of pixels -> block of input channels -> tile (in the kernel).  A
  * strip's partial sums live in the output map and stay in the second-level cache between blocks.  (group, strip)
  * pairs are the units of parallel work; since vectors run over outputs and chains over inputs, the split changes no
- * bits.
+ * bits.  Where there are no taps (1x1) weights are few and inputs are read only once a group, so a unit is a strip
+ * whose inputs fit the second-level cache, with several groups of outputs, one after the other.
  *
  * Backward: the gradient of the input is a forward convolution of d_out with the weights transposed and flipped.
  * That of the weights has a kernel of its own, whose chains run over pixels: group of output channels x some rows
@@ -24,6 +25,9 @@ enum {
     LANES = FDM_F32_LANES,
     STRIP = 256,     /* pixels whose partial sums (256 x 48 x 4 B) share the L2 cache with a group's weights */
     MAX_TAPS = 49,   /* 7 x 7 */
+    STRIP_INPUTS = 32768, /* floats of input (128 KB) in a strip of a 1x1 convolution: stay in L2 between groups */
+    SHORT_STRIP = 48,     /* pixels in such a strip at least, as each streams a group's weights */
+    UNIT_VECTORS = 2 * FDM_CONV_MAX_VECTORS, /* of outputs in a unit of a 1x1 convolution's weight gradient */
     UNIT_ROWS = 144, /* rows of a weight gradient per unit of work: a multiple of every tile; 16 inputs x 9 taps */
     WIDTH = FDM_CONV_MAX_VECTORS * LANES,
 };
@@ -62,7 +66,9 @@ void fdm_f32_pack_vector(float *restrict dst, ptrdiff_t stride, const struct fdm
         const float *src = block + (w->flipped ? w->taps - 1 - t : t);
         for (int i = 0; i < LANES; i++, dst += stride) {
             const ptrdiff_t at = i * w->input;
-            if (i < inputs && outputs == LANES) {
+            if (i < inputs && outputs == LANES && output == 1) { /* the adjoint of a 1x1 convolution: whole lines */
+                memcpy(dst, src + at, LANES * sizeof *dst);
+            } else if (i < inputs && outputs == LANES) {
                 for (int l = 0; l < LANES; l++) dst[l] = src[at + l * output];
             } else {
                 for (int l = 0; l < LANES; l++) dst[l] = i < inputs && l < outputs ? src[at + l * output] : 0;
@@ -117,6 +123,7 @@ struct conv_call {
     int chain_blocks; /* blocks of 16 input channels in a chain */
     size_t pixels;    /* N*H*W */
     int strip;        /* pixels per unit of work */
+    int group_run;    /* groups per unit of work */
     float *sums; /* NULL, or [threads][STRIP][WIDTH]: the results are added to out, which holds no partial sums */
 };
 
@@ -145,10 +152,27 @@ static void segment_table(struct conv_call *call, int k) {
     }
 }
 
-/* All chains of one group of outputs for `count` pixels from `first_pixel` on. */
-static void conv_unit(const struct conv_call *call, int group, size_t first_pixel, int count) {
-    ptrdiff_t in_pixel[STRIP], out_pixel[STRIP], residual_pixel[STRIP], raw_pixel[STRIP];
-    ptrdiff_t target_pixel[STRIP];
+/* What conv_unit knows of its strip of pixels, whatever the group. */
+struct strip {
+    int count;
+    ptrdiff_t in[STRIP], out[STRIP], residual[STRIP], raw[STRIP];
+    ptrdiff_t sum[STRIP]; /* in call->sums */
+};
+
+static void strip_tables(struct strip *s, const struct conv_call *call, size_t first_pixel, int count) {
+    const struct fdm_epilogue *e = &call->args->epilogue;
+    s->count = count;
+    pixel_table(s->in, call->in, call->out, call->args->pad, first_pixel, count);
+    pixel_table(s->out, call->out, call->out, 0, first_pixel, count);
+    if (e->residual) pixel_table(s->residual, e->residual, call->out, 0, first_pixel, count);
+    if (e->raw) pixel_table(s->raw, e->raw, call->out, 0, first_pixel, count);
+    if (call->sums) {
+        for (int p = 0; p < count; p++) s->sum[p] = (ptrdiff_t)p * call->kernels->max_vectors * LANES;
+    }
+}
+
+/* All chains of one group of outputs for a strip. */
+static void conv_group(const struct conv_call *call, const struct strip *s, int group) {
     const struct fdm_epilogue *e = &call->args->epilogue;
     const int max = call->kernels->max_vectors;
     const int first = fdm_conv_group_first(call->vectors, max, group);
@@ -158,42 +182,36 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     const float *bias = weight + packed_floats(call->out->c, call->in->c, call->args->k) + first * LANES;
     struct fdm_conv_finish finish = {.bias = bias, .scale = (float)e->scale};
     finish.lanes = last_group ? call->out->c - (call->vectors - 1) * LANES : LANES;
-    pixel_table(in_pixel, call->in, call->out, call->args->pad, first_pixel, count);
-    pixel_table(out_pixel, call->out, call->out, 0, first_pixel, count);
     if (e->residual) {
-        pixel_table(residual_pixel, e->residual, call->out, 0, first_pixel, count);
         finish.residual_vector = fdm_f32_plane(e->residual);
         finish.residual = (const float *)e->residual->data + first * finish.residual_vector;
-        finish.residual_pixel = residual_pixel;
+        finish.residual_pixel = s->residual;
     }
     if (e->raw) {
-        pixel_table(raw_pixel, e->raw, call->out, 0, first_pixel, count);
         finish.raw_vector = fdm_f32_plane(e->raw);
         finish.raw = (float *)e->raw->data + first * finish.raw_vector;
-        finish.raw_pixel = raw_pixel;
+        finish.raw_pixel = s->raw;
     }
     float *sum = (float *)call->out->data + first * fdm_f32_plane(call->out);
     ptrdiff_t sum_vector = fdm_f32_plane(call->out);
     if (call->sums) {
-        memcpy(target_pixel, out_pixel, (size_t)count * sizeof *out_pixel);
-        finish.target = sum, finish.target_pixel = target_pixel, finish.target_vector = sum_vector;
+        finish.target = sum, finish.target_pixel = s->out, finish.target_vector = sum_vector;
         sum = call->sums + (size_t)fdm_thread_index() * STRIP * WIDTH;
         sum_vector = LANES;
-        for (int p = 0; p < count; p++) out_pixel[p] = (ptrdiff_t)p * vectors * LANES;
     }
     weight += (size_t)first * call->blocks * call->taps * LANES * LANES;
     for (int b = 0; b < call->blocks; b += call->chain_blocks) {
         int chained = fdm_min_int(call->chain_blocks, call->blocks - b);
         struct fdm_conv_chain chain = {
             .x = (const float *)call->in->data + b * fdm_f32_plane(call->in),
-            .x_pixel = in_pixel,
+            .x_pixel = s->in,
             .x_segment = call->segments,
             .weight = weight + (size_t)b * call->taps * LANES * LANES * vectors,
             .sum = sum,
-            .sum_pixel = out_pixel,
+            .sum_pixel = call->sums ? s->sum : s->out,
             .sum_vector = sum_vector,
             .segments = chained * call->taps,
-            .pixels = count,
+            .pixels = s->count,
             .vectors = vectors,
             .first = b == 0,
             .finish = b + chained == call->blocks ? &finish : NULL,
@@ -202,14 +220,37 @@ static void conv_unit(const struct conv_call *call, int group, size_t first_pixe
     }
 }
 
+/* Unit `unit`: of `strips` strips, or of a 1x1 convolution's runs of groups, those of one strip after the other. */
+static void conv_unit(const struct conv_call *call, ptrdiff_t unit, ptrdiff_t strips) {
+    const int runs = fdm_div_up(call->groups, call->group_run);
+    const ptrdiff_t strip = call->taps == 1 ? unit / runs : unit % strips;
+    const int group = (int)(call->taps == 1 ? unit % runs : unit / strips) * call->group_run;
+    const size_t first = (size_t)strip * call->strip, left = call->pixels - first;
+    struct strip s;
+    strip_tables(&s, call, first, left < (size_t)call->strip ? (int)left : call->strip);
+    for (int g = group; g < fdm_min_int(group + call->group_run, call->groups); g++) conv_group(call, &s, g);
+}
+
 /* Strips of equal length, short enough that there are eight units of work for each thread (the last ones to finish
  * then differ little), but no longer than STRIP: short strips stream a group's weights for few pixels. */
 static int choose_strip(const struct conv_call *call, int threads) {
-    const size_t tile = (size_t)call->kernels->tile, most = STRIP / tile * tile;
-    size_t strip = call->pixels * (size_t)call->groups / (8 * (size_t)threads);
+    const size_t tile = (size_t)call->kernels->tile;
+    size_t most = STRIP / tile * tile, strip = call->pixels * (size_t)call->groups / (8 * (size_t)threads);
+    if (call->taps == 1) {
+        const size_t fit = STRIP_INPUTS / ((size_t)call->blocks * LANES) / tile * tile;
+        const size_t least = SHORT_STRIP / tile * tile;
+        most = fit < least ? least : fit < most ? fit : most;
+    }
     strip = strip < tile ? tile : strip > most ? most : strip;
     const size_t strips = (call->pixels + strip - 1) / strip;
     return (int)fdm_round_up((call->pixels + strips - 1) / strips, tile);
+}
+
+/* How many groups a unit has: all, where there are no taps and units enough. */
+static int choose_group_run(const struct conv_call *call, size_t strips, int threads) {
+    const size_t runs = (8 * (size_t)threads + strips - 1) / strips;
+    if (call->taps > 1) return 1;
+    return runs < (size_t)call->groups ? fdm_div_up(call->groups, (int)runs) : 1;
 }
 
 /* out = the convolution, or with `sums` out += the convolution. */
@@ -225,6 +266,8 @@ static void run(const struct fdm_exec *exec, struct fdm_map *out, const struct f
     call.strip = choose_strip(&call, exec->threads);
     segment_table(&call, args->k);
     const ptrdiff_t strips = (ptrdiff_t)((call.pixels + call.strip - 1) / call.strip);
+    call.group_run = choose_group_run(&call, (size_t)strips, exec->threads);
+    const ptrdiff_t units = strips * fdm_div_up(call.groups, call.group_run);
     const ptrdiff_t planes = (ptrdiff_t)out->n * call.vectors;
     const struct fdm_map *raw = args->epilogue.raw;
 #pragma omp parallel num_threads(exec->threads)
@@ -235,11 +278,7 @@ static void run(const struct fdm_exec *exec, struct fdm_map *out, const struct f
             if (raw) fdm_f32_zero_halo(raw, p);
         }
 #pragma omp for schedule(dynamic)
-        for (ptrdiff_t unit = 0; unit < strips * call.groups; unit++) {
-            size_t first = (size_t)(unit % strips) * call.strip;
-            size_t left = call.pixels - first;
-            conv_unit(&call, (int)(unit / strips), first, left < (size_t)call.strip ? (int)left : call.strip);
-        }
+        for (ptrdiff_t unit = 0; unit < units; unit++) conv_unit(&call, unit, strips);
     }
 }
 
@@ -259,8 +298,9 @@ struct weights_call {
     int rows;            /* input channels * taps */
     int units;           /* of at most UNIT_ROWS rows */
     int vectors, groups; /* of output channels */
+    int group_run;       /* groups per unit of work: several without taps, so that inputs are read once */
     int lines;           /* of pixels in a chain */
-    float *sums;         /* [threads][fdm_tree_depth(n)][UNIT_ROWS][WIDTH] */
+    float *sums;         /* [threads][fdm_tree_depth(n)][groups of a unit][UNIT_ROWS][16 * vectors] */
     size_t thread_sums;
 };
 
@@ -271,58 +311,86 @@ static ptrdiff_t row_offset(const struct weights_call *call, int row) {
            (ptrdiff_t)(tap % k) * LANES;
 }
 
-/* sum = the gradient of one sample, from its first row and output vector on. */
-static void sample_gradient(const struct weights_call *call, float *sum, const ptrdiff_t *x_row, int rows,
-                            int first, int vectors, int n) {
+/* One group's part of a unit: its outputs, and where its sums begin in every leaf of the tree. */
+struct weights_group {
+    int first, vectors; /* output vectors */
+    size_t offset;
+};
+struct weights_rows {
+    int first, count;
+    ptrdiff_t offset[UNIT_ROWS]; /* row_offset */
+};
+
+/* sum (+)= the chain of one sample that begins at line y, for one group of outputs. */
+static void gradient_chain(const struct weights_call *call, float *sum, const struct weights_rows *rows,
+                           const struct weights_group *group, int n, int y) {
     const struct fdm_map *in = call->in, *d_out = call->d_out;
     const int pad = call->args->pad;
-    for (int y = 0; y < d_out->h; y += call->lines) {
-        const struct fdm_conv_pixel_chain chain = {
-            .x = (const float *)in->data + fdm_f32_pixel(in, n, y - pad, -pad),
-            .x_row = x_row,
-            .x_line = fdm_f32_row(in),
-            .x_step = LANES,
-            .d = (const float *)d_out->data + fdm_f32_pixel(d_out, n, y, 0) + first * fdm_f32_plane(d_out),
-            .d_line = fdm_f32_row(d_out),
-            .d_vector = fdm_f32_plane(d_out),
-            .sum = sum,
-            .sum_row = (ptrdiff_t)vectors * LANES,
-            .rows = rows,
-            .vectors = vectors,
-            .lines = fdm_min_int(call->lines, d_out->h - y),
-            .width = d_out->w,
-            .first = y == 0,
-        };
-        call->exec->conv->pixel_chain(&chain);
+    const struct fdm_conv_pixel_chain chain = {
+        .x = (const float *)in->data + fdm_f32_pixel(in, n, y - pad, -pad),
+        .x_row = rows->offset,
+        .x_line = fdm_f32_row(in),
+        .x_step = LANES,
+        .d = (const float *)d_out->data + fdm_f32_pixel(d_out, n, y, 0) + group->first * fdm_f32_plane(d_out),
+        .d_line = fdm_f32_row(d_out),
+        .d_vector = fdm_f32_plane(d_out),
+        .sum = sum + group->offset,
+        .sum_row = (ptrdiff_t)group->vectors * LANES,
+        .rows = rows->count,
+        .vectors = group->vectors,
+        .lines = fdm_min_int(call->lines, d_out->h - y),
+        .width = d_out->w,
+        .first = y == 0,
+    };
+    call->exec->conv->pixel_chain(&chain);
+}
+
+/* sum = the gradient of one sample, `size` floats: all groups chain by chain, so that a chain's inputs come from
+ * memory once. */
+static void sample_gradient(const struct weights_call *call, float *sum, const struct weights_rows *rows,
+                            const struct weights_group *groups, int group_count, size_t size, int n) {
+    for (int y = 0; y < call->d_out->h; y += call->lines) {
+        for (int g = 0; g < group_count; g++) gradient_chain(call, sum, rows, &groups[g], n, y);
     }
     const float scale = (float)call->args->scale;
-    if (scale != 1) call->exec->kernels->scale(sum, sum, scale, (size_t)rows * vectors * LANES);
+    if (scale != 1) call->exec->kernels->scale(sum, sum, scale, size);
 }
 
-/* Columns [first_row, first_row + rows) of the dense gradient's lines from output first_out on. */
-static void store_gradient(const struct weights_call *call, const float *sum, int first_row, int rows,
-                           int first_out, int vectors) {
-    const int outputs = fdm_min_int(vectors * LANES, call->d_out->c - first_out);
-    for (int o = 0; o < outputs; o++) {
-        float *dst = (float *)call->args->d_weight + (size_t)(first_out + o) * call->rows + first_row;
-        for (int r = 0; r < rows; r++) dst[r] = sum[(size_t)r * vectors * LANES + o];
-    }
+/* The unit's columns of the dense gradient's lines, for one group's outputs. */
+static void store_gradient(const struct weights_call *call, const float *sum, const struct weights_rows *rows,
+                           const struct weights_group *group) {
+    const int first_out = group->first * LANES;
+    const int outputs = fdm_min_int(group->vectors * LANES, call->d_out->c - first_out);
+    float *dst = (float *)call->args->d_weight + (size_t)first_out * call->rows + rows->first;
+    call->exec->kernels->transpose(dst, call->rows, sum + group->offset, (ptrdiff_t)group->vectors * LANES,
+                                   rows->count, outputs);
 }
 
-static void weights_unit(const struct weights_call *call, int group, int unit) {
-    const int tile = call->exec->conv->tile, max = call->exec->conv->max_vectors;
+static void unit_rows(struct weights_rows *rows, const struct weights_call *call, int unit) {
+    const int tile = call->exec->conv->tile;
     const int tiles = fdm_div_up(call->rows, tile), per_unit = UNIT_ROWS / tile;
-    const int first_row = fdm_conv_group_first(tiles, per_unit, unit) * tile;
-    const int rows = fdm_min_int(fdm_conv_group_size(tiles, per_unit, unit) * tile, call->rows - first_row);
-    const int first = fdm_conv_group_first(call->vectors, max, group);
-    const int vectors = fdm_conv_group_size(call->vectors, max, group);
-    const size_t size = (size_t)rows * vectors * LANES;
+    rows->first = fdm_conv_group_first(tiles, per_unit, unit) * tile;
+    rows->count = fdm_min_int(fdm_conv_group_size(tiles, per_unit, unit) * tile, call->rows - rows->first);
+    for (int r = 0; r < rows->count; r++) rows->offset[r] = row_offset(call, rows->first + r);
+}
+
+static void weights_unit(const struct weights_call *call, int first_group, int unit) {
+    const int group_count = fdm_min_int(call->group_run, call->groups - first_group);
+    const int max = call->exec->conv->max_vectors;
     float *top = call->sums + (size_t)fdm_thread_index() * call->thread_sums; /* of the stack: the next free leaf */
-    ptrdiff_t x_row[UNIT_ROWS];
+    struct weights_rows rows;
+    struct weights_group groups[UNIT_VECTORS];
+    size_t size = 0;
     int trees = 0;
-    for (int r = 0; r < rows; r++) x_row[r] = row_offset(call, first_row + r);
+    unit_rows(&rows, call, unit);
+    for (int g = 0; g < group_count; g++) {
+        groups[g].first = fdm_conv_group_first(call->vectors, max, first_group + g);
+        groups[g].vectors = fdm_conv_group_size(call->vectors, max, first_group + g);
+        groups[g].offset = size;
+        size += (size_t)rows.count * groups[g].vectors * LANES;
+    }
     for (int n = 0; n < call->in->n; n++, top += size, trees++) {
-        sample_gradient(call, top, x_row, rows, first, vectors, n);
+        sample_gradient(call, top, &rows, groups, group_count, size, n);
         for (int m = fdm_tree_merges(n); m > 0; m--, top -= size, trees--) {
             call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
         }
@@ -330,7 +398,7 @@ static void weights_unit(const struct weights_call *call, int group, int unit) {
     for (top -= size; trees > 1; trees--, top -= size) {
         call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
     }
-    store_gradient(call, top, first_row, rows, first * LANES, vectors);
+    for (int g = 0; g < group_count; g++) store_gradient(call, top, &rows, &groups[g]);
 }
 
 void fdm_f32_bias_gradient(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,
@@ -355,7 +423,9 @@ void fdm_f32_bias_gradient(const struct fdm_exec *exec, const struct fdm_map *d_
     memcpy(d_bias + block * LANES, stack[0], (size_t)lanes * sizeof(float));
 }
 
-static size_t unit_sums(int n) { return (size_t)fdm_tree_depth(n) * UNIT_ROWS * WIDTH; }
+static size_t unit_sums(int n, int k) {
+    return (size_t)fdm_tree_depth(n) * UNIT_ROWS * (k == 1 ? UNIT_VECTORS * LANES : WIDTH);
+}
 
 static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
                              const struct fdm_conv2d_backward_args *args, float *sums) {
@@ -365,7 +435,11 @@ static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *
     call.vectors = fdm_f32_blocks(d_out->c);
     call.groups = fdm_conv_groups(call.vectors, exec->conv->max_vectors);
     call.lines = fdm_max_int(1, FDM_CONV_CHAIN_PIXELS / d_out->w);
-    call.thread_sums = unit_sums(in->n);
+    call.thread_sums = unit_sums(in->n, args->k);
+    call.group_run = args->k == 1 ? fdm_min_int(call.groups, UNIT_VECTORS / exec->conv->max_vectors) : 1;
+    while (call.group_run > 1 && call.units * fdm_div_up(call.groups, call.group_run) < 8 * exec->threads)
+        call.group_run--;
+    const int runs = fdm_div_up(call.groups, call.group_run);
 #pragma omp parallel num_threads(exec->threads)
     {
 #pragma omp for schedule(static) nowait
@@ -373,7 +447,9 @@ static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *
             fdm_f32_bias_gradient(exec, d_out, (float)args->scale, args->d_bias, b);
         }
 #pragma omp for schedule(dynamic)
-        for (int u = 0; u < call.groups * call.units; u++) weights_unit(&call, u / call.units, u % call.units);
+        for (int u = 0; u < runs * call.units; u++) {
+            weights_unit(&call, u / call.units * call.group_run, u % call.units);
+        }
     }
 }
 
@@ -417,7 +493,7 @@ size_t fdm_f32_conv2d_backward_scratch(int n, int in_channels, int out_channels,
     size_t data, weights;
     (void)h, (void)w;
     if (!fdm_add_size(&data, packed, strip_sums(threads) * sizeof(float)) ||
-        !fdm_mul_size(&weights, unit_sums(n) * sizeof(float), (size_t)threads)) {
+        !fdm_mul_size(&weights, unit_sums(n, k) * sizeof(float), (size_t)threads)) {
         return SIZE_MAX;
     }
     return data > weights ? data : weights;
