@@ -354,10 +354,16 @@ verdict "sampling from a state: says what to take" grep -q 'is a training state,
 
 # The command's own defaults are the library's, which fill in what training_options.json does not say.
 mkdir "$tmp/defaults"
-echo "{\"data\": \"$data\", \"cbase\": 8, \"seed\": 3}" >"$tmp/defaults/training_options.json"
+echo "{\"data\": \"$data\", \"cbase\": 8, \"seed\": 3, \"conv\": \"winograd2\"}" >"$tmp/defaults/training_options.json"
 "$fdm" train -n --resume "$tmp/defaults" | sed -n '/^settings/,$p' >"$tmp/library"
 "$fdm" train -n --outdir "$tmp/x" --data "$data" --cbase 8 --seed 3 | sed -n '/^settings/,$p' >"$tmp/command"
 verdict "the defaults of command and library" cmp "$tmp/library" "$tmp/command"
+# The convolution mode belongs to the run; runs from before there was a choice are direct.
+sed -i 's/, "conv": "winograd2"//' "$tmp/defaults/training_options.json"
+verdict "no mode in training_options.json: direct" sh -c "'$fdm' train -n --resume '$tmp/defaults' | grep -q '\"conv\": \"direct\"'"
+"$fdm" train -n --resume "$tmp/defaults" --conv direct >/dev/null 2>"$tmp/err"
+verdict "--conv with --resume is refused" test "$?" = 2 -a "$(wc -l <"$tmp/err")" = 1
+verdict "... and says why" grep -q -e '--conv cannot be given with --resume' "$tmp/err"
 verdict "are 25 or more" test "$(grep -c '": ' "$tmp/command")" -ge 25
 verdict "--cbase by default" grep -q '"cbase": 128' <("$fdm" train -n --outdir "$tmp/x" --data "$data" --num_blocks 1 --cres 1)
 
