@@ -110,7 +110,9 @@ struct fdm_adam_step {
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding
- *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
+ *   fma_chains: n FMAs on each of as many independent vectors as keep a core busy, starting from x[16], which receives
+ *       their sum; *flops = operations done.  For measurements of the peak. */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
     X(vlog, (float *y, const float *x, size_t n))                                                                  \
@@ -143,7 +145,8 @@ struct fdm_adam_step {
     X(gn_gradient, (const struct fdm_gn_gradient *g, int h, int w))                                                \
     X(resample_row, (const struct fdm_resample_row *r))                                                            \
     X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
-             size_t *cleaned, size_t n))
+             size_t *cleaned, size_t n))                                                                           \
+    X(fma_chains, (double *flops, float *x, size_t n))
 
 struct fdm_kernels {
     enum fdm_isa isa;
