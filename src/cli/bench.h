@@ -30,11 +30,12 @@ double bench_now(void);
 struct bench_meter {
     const struct fdm_kernels *kernels;
     int threads;
-    float *a, *b, *c; /* of the triad; [elements] each */
+    float *a, *b, *c; /* of the triad; [elements] each; NULL before bench_meter_init */
     size_t elements;
 };
-/* Arrays beyond the last-level cache, first touched by the threads that will use them.  Errors: FDM_NO_RESOURCE. */
-fdm_status bench_meter_init(struct bench_meter *m, const struct fdm_kernels *kernels, int threads, fdm_error *err);
+/* Kernels and threads are set: makes the triad's arrays, beyond the last-level cache, first touched by the threads that
+ * will use them.  Errors: FDM_NO_RESOURCE. */
+fdm_status bench_meter_init(struct bench_meter *m, fdm_error *err);
 void bench_meter_free(struct bench_meter *m);
 /* GFLOP/s of independent FMAs in registers, all of `threads` together: the best of a few short tries. */
 double bench_peak(const struct bench_meter *m, int threads);

@@ -33,8 +33,9 @@ static void share(size_t *first, size_t *count, size_t elements, int thread, int
     *count = lines * (t + 1) / all * 1024 - *first;
 }
 
-fdm_status bench_meter_init(struct bench_meter *m, const struct fdm_kernels *kernels, int threads, fdm_error *err) {
-    *m = (struct bench_meter){.kernels = kernels, .threads = threads, .elements = triad_elements()};
+fdm_status bench_meter_init(struct bench_meter *m, fdm_error *err) {
+    const int threads = m->threads;
+    m->elements = triad_elements();
     const size_t bytes = 3 * m->elements * sizeof(float);
     m->a = fdm_malloc_aligned(bytes);
     if (!m->a) return fdm_fail_oom(err, "memory benchmark", bytes);

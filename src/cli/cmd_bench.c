@@ -62,9 +62,20 @@ struct bench_case *bench_case_add(struct bench_cases *cases, enum bench_group gr
     return c;
 }
 
-/* The direct algorithm is the only one so far. */
+/* The convolution mode that these options choose; the direct algorithm is the only one so far. */
+static const char *conv_mode(const fdm_run_options *run) {
+    (void)run;
+    return "direct";
+}
+
+/* F(m x m, 3x3) makes m^2 outputs with (m + 2)^2 multiplications instead of 9 m^2. */
 double bench_conv_saving(const fdm_run_options *run, int k) {
-    (void)run, (void)k;
+    static const struct {
+        const char *mode;
+        double saving;
+    } winograd[] = {{"winograd2", 36.0 / 16}, {"winograd4", 144.0 / 36}};
+    for (size_t i = 0; k == 3 && i < FDM_ARRAY_LEN(winograd); i++)
+        if (strcmp(conv_mode(run), winograd[i].mode) == 0) return winograd[i].saving;
     return 1;
 }
 
@@ -77,7 +88,7 @@ static fdm_status prepare(struct bench *b, const struct fdm_cli *cli, const stru
                                     .dropout = o->dropout, .augment = o->augment};
     b->setup.run.recompute = (fdm_recompute)o->recompute;
     fdm_status status = fdm_isa_choose(cli->isa, &b->isa, err);
-    if (status == FDM_OK) status = bench_meter_init(&b->meter, fdm_kernels_for(b->isa), cli->threads, err);
+    b->meter = (struct bench_meter){.kernels = fdm_kernels_for(b->isa), .threads = cli->threads};
     if (status == FDM_OK && (all || o->layers)) status = bench_layers_add(&b->layers, &b->cases, &b->setup, err);
     if (status == FDM_OK && b->cases.count == 0 && o->only)
         status = fdm_fail(err, FDM_BAD_USAGE, "--only: no layer has \"%.40s\" in its name", o->only);
@@ -141,10 +152,11 @@ static fdm_status run_round(struct bench *b, int round, int rounds, struct fdm_p
 static fdm_status measure(struct bench *b, const struct fdm_cli *cli, int rounds, fdm_error *err) {
     struct fdm_progress progress;
     double total = 0, done = 0, warm;
+    fdm_status status = bench_meter_init(&b->meter, err);
+    if (status != FDM_OK) return status;
     b->clocks = calloc(4 * (size_t)rounds, sizeof *b->clocks);
     b->samples = calloc((size_t)b->cases.count * (size_t)rounds, sizeof *b->samples);
     if (!b->clocks || !b->samples) return fdm_fail_oom(err, "rounds", (size_t)b->cases.count * (size_t)rounds);
-    fdm_status status = FDM_OK;
     for (int i = 0; i < b->cases.count && status == FDM_OK; i++) {
         struct bench_case *c = &b->cases.items[i];
         c->samples = b->samples + (size_t)i * (size_t)rounds;
@@ -190,7 +202,8 @@ static fdm_status serve(struct bench *b, fdm_error *err) {
             status = time_case(c, &seconds, err);
             if (status == FDM_OK) printf("%.9f\n", seconds);
         } else if (strcmp(line, "peak\n") == 0) {
-            printf("%.3f %.3f\n", bench_peak(&b->meter, b->meter.threads), bench_triad(&b->meter, b->meter.threads));
+            if (!b->meter.a) status = bench_meter_init(&b->meter, err); /* not before: its arrays would count as ours */
+            if (status == FDM_OK) printf("%.3f %.3f\n", bench_peak(&b->meter, b->meter.threads), bench_triad(&b->meter, b->meter.threads));
         } else {
             break;
         }
