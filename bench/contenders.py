@@ -9,6 +9,8 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -25,29 +27,34 @@ class Spec:
 
 class Contender:
     def __init__(self, spec, threads, start_limit):
-        self.spec, self.key, self.times, self.failure, self.name = spec, spec.key, [], None, spec.key
+        self.spec, self.key, self.name, self.failure = spec, spec.key, spec.key, None
+        self.times, self.peaks = [], []  # seconds; GFLOP/s of the machine right before
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads),
                        "BLIS_NUM_THREADS": str(threads), **spec.env}
-        self.log = open(os.devnull if not os.environ.get("BENCH_LOG") else os.environ["BENCH_LOG"], "a")
+        self.complaints = tempfile.TemporaryFile("w+")  # a pipe that nobody reads could fill up
         try:
             self.process = subprocess.Popen(spec.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=subprocess.PIPE, text=True, env=environment)
+                                            stderr=self.complaints, text=True, env=environment)
         except OSError as e:
             self.process, self.failure = None, str(e)
             return
         line = self._first_line(start_limit)
         if not line.startswith("ready "):
             self.process.kill()
-            text = self.process.stderr.read().strip().splitlines()
+            text = self.errors().splitlines()
             self.failure = self.failure or (text[-1][:300] if text else "no answer")
             self.process.wait()
             self.process = None
             return
         self.name = line[len("ready "):].strip()
 
+    def errors(self):
+        """What it wrote to stderr so far."""
+        self.complaints.seek(0)
+        return self.complaints.read().strip()
+
     def _first_line(self, limit):
         """A child that compiles may take minutes to be ready; one that never is must not stop the bench."""
-        import threading
         timer = threading.Timer(limit, self._give_up, [limit])
         timer.start()
         line = self.process.stdout.readline()
@@ -66,7 +73,7 @@ class Contender:
             pass
         answer = self.process.stdout.readline().split()
         if not answer:
-            raise SystemExit(f"{self.key} died: {self.process.stderr.read().strip()[-500:]}")
+            raise SystemExit(f"{self.key} died: {self.errors()[-500:]}")
         return answer
 
     def run(self):
@@ -111,7 +118,7 @@ def start(specs, threads, left_out, start_limit=600):
 
 
 def alternate(contenders, rounds, clock, pause):
-    """Runs the rounds; returns [(GFLOP/s, GB/s)] of the machine per round, measured right before each run, the best."""
+    """Runs the rounds, each run right after a measurement of the machine; returns the best (GFLOP/s, GB/s) per round."""
     machine, began = [], time.monotonic()
     for i in range(rounds):
         k = i % len(contenders)
@@ -119,6 +126,7 @@ def alternate(contenders, rounds, clock, pause):
         for c in contenders[k:] + contenders[:k]:
             time.sleep(pause)  # lets the other's idle threads stop spinning
             peaks.append([float(v) for v in clock.ask("peak")])
+            c.peaks.append(peaks[-1][0])
             c.run()
         machine.append((max(p[0] for p in peaks), max(p[1] for p in peaks)))
         left = (time.monotonic() - began) / (i + 1) * (rounds - i - 1)
@@ -131,7 +139,7 @@ def quartiles(values):
     return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
 
 
-def rows(contenders, machine, flops, images):
+def rows(contenders, flops, images):
     """One row of results per contender; ratios are to every fdm contender: its key -> quartiles of time / its time."""
     bases = [c for c in contenders if c.spec.family == "fdm"]
     result = []
@@ -139,7 +147,7 @@ def rows(contenders, machine, flops, images):
         row = {"key": c.key, "name": c.name, "family": c.spec.family, "times": c.times,
                "seconds": dict(zip(("q1", "median", "q3"), quartiles(c.times))), "best": min(c.times),
                "images_per_second": images / statistics.median(c.times), "peak_rss_mb": c.peak_mb(),
-               "of_peak": quartiles([flops / t / p[0] * 1e-9 for t, p in zip(c.times, machine)]),
+               "of_peak": quartiles([flops / t / p * 1e-9 for t, p in zip(c.times, c.peaks)]),
                "ratios": {b.key: quartiles([t / u for t, u in zip(c.times, b.times)]) for b in bases if b is not c}}
         if c.spec.error:
             row["rms_error"] = c.spec.error(c)

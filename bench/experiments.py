@@ -54,7 +54,7 @@ def race(context, ident, title, specs, rounds, flops, images, **more):
     if not started:
         return {"id": ident, "title": title, "rows": [], "left_out": left_out, **more}
     machine = contenders.alternate(started, rounds, context.clock, context.args.pause)
-    rows = contenders.rows(started, machine, flops, images)
+    rows = contenders.rows(started, flops, images)
     for c in started:
         c.close()
     peak, triad = (contenders.quartiles([m[i] for m in machine]) for i in (0, 1))

@@ -74,6 +74,7 @@ for g in ("network", "train"):
     kinds = [k["kind"] for k in r[g][0]["profile"]]
     assert len(set(kinds)) == len(kinds) > 5, kinds
     assert any("d_weight" in k for k in kinds) == (g == "train")
+assert len(r["network"][0]["steps"]) > 10 and {s["op"] for s in r["network"][0]["steps"]} >= {"conv2d", "groupnorm", "linear"}
 PY
     verdict "the JSON is valid and complete" python3 "$tmp/check.py" "$tmp/all.json"
 else

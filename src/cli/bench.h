@@ -19,7 +19,7 @@
 #include "cli/cli.h"
 #include "fdm/config.h"
 #include "fdm/denoiser.h"
-#include "nn/backend.h"
+#include "nn/graph.h"
 #include "simd/kernels.h"
 
 /* ---- Measuring (bench_measure.c) --------------------------------------------------------------------------- */
@@ -125,6 +125,7 @@ struct bench_case {
     fdm_status (*run)(void *state, fdm_error *err);
     void *state;
     struct bench_profile *profile; /* or NULL */
+    const struct fdm_graph *graph; /* of a whole network's forward pass, or NULL */
     struct bench_sample *samples;  /* [rounds] */
     int count;                     /* of samples */
 };
@@ -149,6 +150,9 @@ struct bench_setup {
 
 /* How many times fewer multiplications the convolution mode of `run` needs than the direct algorithm, k x k. */
 double bench_conv_saving(const fdm_run_options *run, int k);
+
+/* Operations of a forward pass that those options execute, for one of the direct algorithm. */
+double bench_executed_share(const struct fdm_graph *graph, const fdm_run_options *run);
 
 /* Each group adds its cases and keeps what they need until it is freed.  Errors: FDM_NO_RESOURCE, those of model files. */
 struct bench_layers;

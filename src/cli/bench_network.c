@@ -143,13 +143,24 @@ static fdm_status make_latents(struct bench_network *b, const struct bench_setup
 
 /* ---- The group ---------------------------------------------------------------------------------------------------- */
 
+double bench_executed_share(const struct fdm_graph *g, const fdm_run_options *run) {
+    double direct = 0, executed = 0;
+    for (int i = 0; i < g->step_count; i++) {
+        const struct fdm_step *s = &g->steps[i];
+        const double flops = fdm_step_flops(g, s);
+        direct += flops;
+        executed += s->op == FDM_OP_CONV2D ? flops / bench_conv_saving(run, g->modules[s->module].k) : flops;
+    }
+    return direct > 0 ? executed / direct : 1;
+}
+
 /* As named in the published options. */
 static const char *arch_name(const fdm_config *c) {
     return c->encoder_type == FDM_RESIDUAL ? "ncsnpp" : "ddpmpp";
 }
 
-static fdm_status add_case(struct bench_network *b, struct bench_cases *cases, enum bench_group group,
-                           const struct bench_memory *before, fdm_error *err) {
+static fdm_status add_case(struct bench_network *b, struct bench_cases *cases, const struct bench_setup *setup,
+                           enum bench_group group, const struct bench_memory *before, fdm_error *err) {
     const fdm_config *c = fdm_denoiser_config(b->denoiser);
     fdm_config_size size;
     char name[48];
@@ -161,7 +172,9 @@ static fdm_status add_case(struct bench_network *b, struct bench_cases *cases, e
     if (!k) return fdm_fail(err, FDM_BAD_USAGE, "too many things to time at once");
     const double calls = group == BENCH_SAMPLE ? fdm_sample_nfe(&b->how) : 1;
     k->n = group == BENCH_SAMPLE ? (int)b->images : b->n;
-    k->flops = k->executed = (double)size.flops * k->n * calls;
+    k->graph = &fdm_denoiser_network(b->denoiser)->graph;
+    k->flops = (double)size.flops * k->n * calls;
+    k->executed = k->flops * bench_executed_share(k->graph, &setup->run);
     k->state = b;
     k->run = group == BENCH_SAMPLE ? sample : forward;
     k->profile = group == BENCH_SAMPLE ? NULL : &b->profile;
@@ -188,7 +201,7 @@ fdm_status bench_network_add(struct bench_network **network, struct bench_cases 
     b->n = setup->batch;
     status = make_batch(b, err);
     if (status == FDM_OK && group == BENCH_SAMPLE) status = make_latents(b, setup, err);
-    return status == FDM_OK ? add_case(b, cases, group, &before, err) : status;
+    return status == FDM_OK ? add_case(b, cases, setup, group, &before, err) : status;
 }
 
 void bench_network_free(struct bench_network **network) {

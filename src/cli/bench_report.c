@@ -96,6 +96,7 @@ static void print_whole(const struct bench_case *c, double peak, double *work) {
     printf("\n%s, %s, N = %d: %.4f s (quartiles %.4f - %.4f), %.2f images/s, %.1f GFLOP/s, %.1f%% of peak (%.1f - %.1f)",
            c->name, c->pass, c->n, f.seconds.median, f.seconds.q1, f.seconds.q3, c->n / f.seconds.median, f.speed,
            100 * f.of_peak.median, 100 * f.of_peak.q1, 100 * f.of_peak.q3);
+    if (c->executed < c->flops) printf(" = %.1f GFLOP/s direct", c->flops / f.seconds.median * 1e-9);
     if (c->memory > 0) printf(", %.0f MB at most", c->memory * 1e-6);
     putchar('\n');
     if (c->profile) print_profile(c, peak);
@@ -139,6 +140,27 @@ static json_t *profile_json(const struct bench_case *c) {
     return list;
 }
 
+/* The shapes of a forward pass, for estimates (bench/roofline.py): operations of one sample, parameters. */
+static json_t *steps_json(const struct fdm_graph *g) {
+    static const char *const ops[] = {[FDM_OP_NOISE_EMBEDDING] = "embedding", [FDM_OP_SWAP_HALVES] = "embedding",
+                                      [FDM_OP_LINEAR] = "linear",             [FDM_OP_CONV2D] = "conv2d",
+                                      [FDM_OP_RESAMPLE] = "resample",         [FDM_OP_GROUPNORM] = "groupnorm",
+                                      [FDM_OP_ATTENTION] = "attention",       [FDM_OP_CONCAT] = "concat"};
+    json_t *list = json_array();
+    for (int i = 0; i < g->step_count; i++) {
+        const struct fdm_step *s = &g->steps[i];
+        const struct fdm_value *out = &g->values[s->out], *in = s->in >= 0 ? &g->values[s->in] : out;
+        const struct fdm_module *m = s->module >= 0 ? &g->modules[s->module] : NULL;
+        const bool weighted = m && (s->op == FDM_OP_CONV2D || s->op == FDM_OP_LINEAR);
+        const double weights = weighted ? (double)m->out * m->in * (m->k ? m->k * m->k : 1) : 0;
+        json_array_append_new(list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:f, s:f}", "op", ops[s->op], "k",
+                                              weighted && s->op == FDM_OP_CONV2D ? m->k : 0, "in", in->c, "out", out->c,
+                                              "in_size", in->h, "out_size", out->h, "flops", fdm_step_flops(g, s), "weights",
+                                              weights));
+    }
+    return list;
+}
+
 static json_t *case_json(const struct bench_case *c, double *work) {
     const struct figures f = figures_of(c, work);
     json_t *times = json_array();
@@ -151,6 +173,7 @@ static json_t *case_json(const struct bench_case *c, double *work) {
     json_object_set_new(o, "images_per_second", json_real(c->n / f.seconds.median));
     if (c->group != BENCH_LAYERS) json_object_set_new(o, "peak_bytes", json_real(c->memory));
     if (c->profile) json_object_set_new(o, "profile", profile_json(c));
+    if (c->graph) json_object_set_new(o, "steps", steps_json(c->graph));
     return o;
 }
 

@@ -9,6 +9,7 @@
 #include "fdm/loss.h"
 #include "fdm/train_stream.h"
 #include "fdm/trainer.h"
+#include "nn/network.h"
 #include "train/gradient.h"
 
 enum { SEED = 1 };
@@ -111,7 +112,8 @@ static fdm_status add_case(struct bench_train *t, struct bench_cases *cases, con
     struct bench_case *k = bench_case_add(cases, BENCH_TRAIN, kept[setup->run.recompute], "step");
     if (!k) return fdm_fail(err, FDM_BAD_USAGE, "too many things to time at once");
     k->n = t->n;
-    k->flops = k->executed = 3 * (double)size.flops * t->n;
+    k->flops = 3 * (double)size.flops * t->n;
+    k->executed = k->flops * bench_executed_share(&fdm_gradient_network(fdm_trainer_gradient(t->trainer))->graph, &setup->run);
     k->run = step;
     k->state = t;
     k->profile = &t->profile;

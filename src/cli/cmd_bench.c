@@ -187,7 +187,8 @@ static fdm_status report(const struct bench *b, bool json, int rounds, const dou
 /* ---- Serving ------------------------------------------------------------------------------------------------------ */
 
 /* A contender of bench/compare.py: stays alive, so that its memory is warm when its turn comes.
- *   -> ready NAME     <- run   -> SECONDS of one call     <- peak   -> GFLOP/s and GB/s of all threads     anything else ends */
+ *   -> ready NAME     <- run   -> SECONDS of one call     <- peak   -> GFLOP/s and GB/s of all threads
+ *                     <- flops -> operations of one call  anything else ends */
 static fdm_status serve(struct bench *b, fdm_error *err) {
     char line[64];
     struct bench_case *c = &b->cases.items[0];
@@ -204,6 +205,8 @@ static fdm_status serve(struct bench *b, fdm_error *err) {
         } else if (strcmp(line, "peak\n") == 0) {
             if (!b->meter.a) status = bench_meter_init(&b->meter, err); /* not before: its arrays would count as ours */
             if (status == FDM_OK) printf("%.3f %.3f\n", bench_peak(&b->meter, b->meter.threads), bench_triad(&b->meter, b->meter.threads));
+        } else if (strcmp(line, "flops\n") == 0) {
+            printf("%.0f\n", c->flops);
         } else {
             break;
         }
