@@ -122,8 +122,8 @@ def prepare(net, variant):
         if not hasattr(torch, "compile"):
             raise SystemExit("this PyTorch has no torch.compile")
         if "freezing" in words:  # folds the weights into the program: inference only
-            import torch._inductor.config
-            torch._inductor.config.freezing = True
+            from torch._inductor import config as inductor
+            inductor.freezing = True
         net.model.forward = torch.compile(net.model.forward)
     return net
 
