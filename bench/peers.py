@@ -60,8 +60,8 @@ def conv_modes(text):
     option = re.search(r"--conv (\S+)(.*?)(?=\n  -|\n\n|$)", text, re.DOTALL)
     if not option or "|" not in option.group(1):
         return [None]
-    default = re.search(r"default:? (\w+)", option.group(2))
-    return [None] + [m for m in option.group(1).split("|") if not default or m != default.group(1)]
+    default = re.search(r"(\w+) \(default\)|default:? (\w+)", option.group(2))
+    return [None] + [m for m in option.group(1).split("|") if not default or m not in default.groups()]
 
 
 def search(build, threads, pythons, modes):

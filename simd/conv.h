@@ -53,6 +53,7 @@ struct fdm_conv_chain {
     int segments, pixels, vectors;        /* vectors <= max_vectors */
     bool first;                           /* the sum starts here: what `sum` held is not read */
     const struct fdm_conv_finish *finish; /* NULL but for the last chain */
+    const float *next; /* NULL, or the weights that the next chain reads, as many: fetched meanwhile */
 };
 
 /* One chain of a weight gradient, the product whose sums run over pixels:
@@ -88,9 +89,13 @@ extern const struct fdm_conv_kernels fdm_conv_kernels_portable, fdm_conv_kernels
 static inline int fdm_conv_groups(int vectors, int max) {
     return (vectors + max - 1) / max;
 }
+/* Where part `part` of `parts` parts of `count` things begins, the larger parts first. */
+static inline int fdm_part_first(int count, int parts, int part) {
+    const int base = count / parts, larger = count % parts;
+    return part * base + (part < larger ? part : larger);
+}
 static inline int fdm_conv_group_first(int vectors, int max, int group) {
-    int groups = fdm_conv_groups(vectors, max), base = vectors / groups, larger = vectors % groups;
-    return group * base + (group < larger ? group : larger);
+    return fdm_part_first(vectors, fdm_conv_groups(vectors, max), group);
 }
 static inline int fdm_conv_group_size(int vectors, int max, int group) {
     return fdm_conv_group_first(vectors, max, group + 1) - fdm_conv_group_first(vectors, max, group);

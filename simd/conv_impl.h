@@ -150,7 +150,10 @@ V16_FN void conv_tile(const struct fdm_conv_chain *c, const ptrdiff_t *x_pixel, 
 /* The whole strip, tile by tile. */
 V16_FN void conv_strip(const struct fdm_conv_chain *c, const int V) {
     int first = 0;
-    for (; first + FDM_CONV_TILE <= c->pixels; first += FDM_CONV_TILE) {
+    const int lines = c->segments * CONV_L * V, share = lines * FDM_CONV_TILE / c->pixels + 1; /* of 64 bytes */
+    for (int line = 0; first + FDM_CONV_TILE <= c->pixels; first += FDM_CONV_TILE) {
+        if (c->next)
+            for (int end = line + share; line < end; line++) __builtin_prefetch(c->next + (ptrdiff_t)line * CONV_L);
         conv_tile(c, c->x_pixel + first, c->sum_pixel + first, first, FDM_CONV_TILE, V);
     }
     if (first < c->pixels) {

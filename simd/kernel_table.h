@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "simd/kernels.h"
+#include "simd/winograd.h"
 
 /* A plane of nChw16c: w pixels of 16 channels a row, rows `row` floats apart, 64-byte aligned, without its halo. */
 struct fdm_plane {
@@ -110,6 +111,7 @@ struct fdm_adam_step {
  *   softmax_rows: each row of len values, in place: e = exp(x - max), divided by their sum
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding
+ *   winograd...: winograd.h.  weight: u[i*u_point + o] from g[9][16] (tap, output o)
  *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
  *   fma_chains: n FMAs on each of as many independent vectors as keep a core busy, starting from x[16], which receives
  *       their sum; *flops = operations done.  For measurements of the peak. */
@@ -144,6 +146,14 @@ struct fdm_adam_step {
     X(gn_backward, (struct fdm_gn_backward * b, int h, int w))                                                     \
     X(gn_gradient, (const struct fdm_gn_gradient *g, int h, int w))                                                \
     X(resample_row, (const struct fdm_resample_row *r))                                                            \
+    X(winograd2_input, (const struct fdm_winograd_input *a))                                                       \
+    X(winograd2_output, (const struct fdm_winograd_output *a))                                                     \
+    X(winograd2_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \
+    X(winograd2_spread, (const struct fdm_winograd_spread *a))                                                     \
+    X(winograd2_gather, (const struct fdm_winograd_gather *a))                                                     \
+    X(winograd4_input, (const struct fdm_winograd_input *a))                                                       \
+    X(winograd4_output, (const struct fdm_winograd_output *a))                                                     \
+    X(winograd4_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \
     X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
              size_t *cleaned, size_t n))                                                                           \
     X(fma_chains, (double *flops, float *x, size_t n))

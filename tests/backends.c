@@ -20,7 +20,7 @@ bool test_backend_f32(struct test_backend *b, enum fdm_isa isa, int threads) {
         printf("SKIP: backend %s: this machine cannot run it\n", fdm_isa_name(isa));
         return false;
     }
-    *b = (struct test_backend){.label = fdm_isa_name(isa), .table = fdm_backend_f32()};
+    *b = (struct test_backend){.label = fdm_isa_name(isa), .table = fdm_backend_f32(FDM_CONV_DEFAULT)};
     b->exec = (struct fdm_exec){
         .threads = threads, .kernels = fdm_kernels_for(isa), .conv = fdm_conv_kernels_for(isa)};
     return true;

@@ -275,7 +275,7 @@ START_TEST(adding_gradients) {
         for (int a = 0; a < isa_count; a++) {
             const struct fdm_exec exec = f32_exec(isas[a], 1 + (int)i % 3);
             memcpy(got, left, (count + 1) * sizeof *got);
-            fdm_backend_f32()->add_gradients(&exec, got, right, count);
+            fdm_backend_f32(FDM_CONV_DEFAULT)->add_gradients(&exec, got, right, count);
             for (size_t j = 0; j < count; j++) ck_assert(got[j] == left[j] + right[j]);
             ck_assert(got[count] == left[count]);
         }

@@ -260,8 +260,8 @@ START_TEST(concatenation) {
         for (size_t s = 0; s < FDM_ARRAY_LEN(splits); s++)
             for (int wanted = 1; wanted <= 3; wanted++) {
                 const struct fdm_exec exec = f32_exec(list[k / 3], 1 + k % 3);
-                check_split(fdm_backend_f32(), &exec, splits[s][0], splits[s][1], wanted, false);
-                check_split(fdm_backend_f32(), &exec, splits[s][0], splits[s][1], wanted, true);
+                check_split(fdm_backend_f32(FDM_CONV_DEFAULT), &exec, splits[s][0], splits[s][1], wanted, false);
+                check_split(fdm_backend_f32(FDM_CONV_DEFAULT), &exec, splits[s][0], splits[s][1], wanted, true);
             }
 }
 END_TEST

@@ -31,6 +31,8 @@ typedef enum fdm_recompute {
 typedef struct fdm_run_options {
     const char *backend; /* "auto" or NULL: f32 on the best instruction set; "reference": f64 */
     const char *isa;     /* "portable", "avx2", "avx512"; NULL: the FDM_ISA environment variable, else the best */
+    const char *conv;    /* 3x3 convolutions in f32: "winograd2" or NULL, "direct", "winograd4" (README, "Convolution
+                          * modes"); the reference takes no notice */
     int threads;         /* 0: as many as OpenMP would use */
     fdm_recompute recompute; /* fdm/gradient.h only */
 } fdm_run_options;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 int fdm_utf8_sequence(const unsigned char *p) {
     int n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
@@ -49,15 +50,44 @@ fdm_status(fdm_fail_oom)(fdm_error *err, const char *what, size_t bytes) {
     return fdm_fail(err, FDM_NO_RESOURCE, "out of memory (%s, %zu bytes)", what, bytes);
 }
 
+/* Large blocks lie on pages of 2 MB where the system gives them when asked: the kernels walk many streams at once, more
+ * than the translation buffers hold pages of 4 KB.  (bench/LOG.md; only a hint, so a failure changes nothing.) */
+enum { HUGE_PAGE = 2 << 20, HUGE_PAGE_WORTH = 4 << 20 };
+static void advise_huge_pages(void *p, size_t bytes) {
+#ifdef MADV_HUGEPAGE
+    if (p) (void)madvise(p, bytes, MADV_HUGEPAGE);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+
 void *fdm_malloc_aligned(size_t bytes) {
     size_t rounded;
     if (!fdm_add_size(&rounded, bytes ? bytes : 1, 63)) return NULL;
     rounded &= ~(size_t)63;
-    void *p = aligned_alloc(64, rounded);
+    void *p;
+    if (rounded >= HUGE_PAGE_WORTH) {
+        if (!fdm_add_size(&rounded, rounded, HUGE_PAGE - 1)) return NULL;
+        rounded &= ~(size_t)(HUGE_PAGE - 1);
+        p = aligned_alloc(HUGE_PAGE, rounded);
+        advise_huge_pages(p, rounded);
+    } else {
+        p = aligned_alloc(64, rounded);
+    }
 #ifdef FDM_POISON
     if (p) memset(p, 0xA5, rounded);
 #endif
     return p;
+}
+
+void *fdm_work(void **work, size_t *have, size_t bytes) {
+    if (*work && *have >= bytes) return *work;
+    void *larger = malloc(bytes);
+    if (!larger) return NULL;
+    free(*work);
+    *work = larger;
+    *have = bytes;
+    return larger;
 }
 
 void fdm_free_aligned(void *p) {

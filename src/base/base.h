@@ -26,6 +26,9 @@ fdm_status fdm_fail_oom(fdm_error *err, const char *what, size_t bytes);
  * builds with FDM_POISON, so that reads of fresh memory show. */
 void *fdm_malloc_aligned(size_t bytes);
 void fdm_free_aligned(void *p);
+/* *work as at least `bytes` of malloc's memory whose contents may be lost; *have: its size now.  NULL (and *work as it
+ * was) if there is none.  For buffers that an object keeps from call to call. */
+void *fdm_work(void **work, size_t *have, size_t bytes);
 /* strdup that goes through malloc, NULL if out of memory. */
 char *fdm_strdup(const char *s);
 

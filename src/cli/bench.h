@@ -148,11 +148,13 @@ struct bench_setup {
     double dropout, augment; /* of training */
 };
 
-/* How many times fewer multiplications the convolution mode of `run` needs than the direct algorithm, k x k. */
-double bench_conv_saving(const fdm_run_options *run, int k);
+/* How many times fewer multiplications the convolution mode of `run` needs than the direct algorithm, k x k; d_weight: for
+ * the gradient of the weights. */
+double bench_conv_saving(const fdm_run_options *run, int in, int out, int k, bool d_weight);
 
-/* Operations of a forward pass that those options execute, for one of the direct algorithm. */
-double bench_executed_share(const struct fdm_graph *graph, const fdm_run_options *run);
+/* Operations that those options execute for one of the direct algorithm: of the forward pass (and the gradients of inputs),
+ * or of the gradients of weights. */
+double bench_executed_share(const struct fdm_graph *graph, const fdm_run_options *run, bool d_weight);
 
 /* Each group adds its cases and keeps what they need until it is freed.  Errors: FDM_NO_RESOURCE, those of model files. */
 struct bench_layers;

@@ -131,7 +131,9 @@ static void add(struct bench_cases *cases, const struct bench_setup *setup, stru
     if (!c) return;
     c->n = setup->batch;
     c->flops = flops;
-    c->executed = flops / (l->spec.kind == CONV ? bench_conv_saving(&setup->run, l->spec.k) : 1);
+    c->executed = flops;
+    if (l->spec.kind == CONV)
+        c->executed /= bench_conv_saving(&setup->run, l->spec.in, l->spec.out, l->spec.k, strcmp(pass, "d_weight") == 0);
     c->bytes = bytes;
     c->repeat = true;
     c->run = run;
@@ -274,7 +276,7 @@ static fdm_status make_network(struct fdm_network *net, const fdm_run_options *r
     fdm_rng_seed(&rng, FDM_RNG_TORCH_CPU, 1);
     fdm_status status = fdm_config_parse(&config, json, sizeof json - 1, NULL, "bench", err);
     if (status == FDM_OK) status = fdm_init_weights(&set, &config, &rng, err);
-    if (status == FDM_OK) status = fdm_network_create(net, &config, &set, "bench", run, err);
+    if (status == FDM_OK) status = fdm_network_create(net, &config, &set, "bench", run, false, err);
     fdm_tensors_free(&set);
     return status;
 }

@@ -143,13 +143,14 @@ static fdm_status make_latents(struct bench_network *b, const struct bench_setup
 
 /* ---- The group ---------------------------------------------------------------------------------------------------- */
 
-double bench_executed_share(const struct fdm_graph *g, const fdm_run_options *run) {
+double bench_executed_share(const struct fdm_graph *g, const fdm_run_options *run, bool d_weight) {
     double direct = 0, executed = 0;
     for (int i = 0; i < g->step_count; i++) {
         const struct fdm_step *s = &g->steps[i];
         const double flops = fdm_step_flops(g, s);
         direct += flops;
-        executed += s->op == FDM_OP_CONV2D ? flops / bench_conv_saving(run, g->modules[s->module].k) : flops;
+        const struct fdm_module *m = s->op == FDM_OP_CONV2D ? &g->modules[s->module] : NULL;
+        executed += m ? flops / bench_conv_saving(run, m->in, m->out, m->k, d_weight) : flops;
     }
     return direct > 0 ? executed / direct : 1;
 }
@@ -174,7 +175,7 @@ static fdm_status add_case(struct bench_network *b, struct bench_cases *cases, c
     k->n = group == BENCH_SAMPLE ? (int)b->images : b->n;
     k->graph = &fdm_denoiser_network(b->denoiser)->graph;
     k->flops = (double)size.flops * k->n * calls;
-    k->executed = k->flops * bench_executed_share(k->graph, &setup->run);
+    k->executed = k->flops * bench_executed_share(k->graph, &setup->run, false);
     k->state = b;
     k->run = group == BENCH_SAMPLE ? sample : forward;
     k->profile = group == BENCH_SAMPLE ? NULL : &b->profile;

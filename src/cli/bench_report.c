@@ -70,6 +70,7 @@ static void print_profile(const struct bench_case *c, double peak) {
         if (flops > 0) printf(" %9.1f %7.1f%%", flops / seconds * 1e-9, 100 * flops / seconds * 1e-9 / peak);
         putchar('\n');
     }
+    if (c->executed < c->flops) printf("  (GFLOP/s of convolutions: what the direct algorithm would need)\n");
     printf("  %-36s %6s %9.2f %6.1f%%\n", "the rest", "", 1e3 * (total - named) / c->count, 100 * (total - named) / total);
 }
 

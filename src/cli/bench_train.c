@@ -112,8 +112,10 @@ static fdm_status add_case(struct bench_train *t, struct bench_cases *cases, con
     struct bench_case *k = bench_case_add(cases, BENCH_TRAIN, kept[setup->run.recompute], "step");
     if (!k) return fdm_fail(err, FDM_BAD_USAGE, "too many things to time at once");
     k->n = t->n;
-    k->flops = 3 * (double)size.flops * t->n;
-    k->executed = k->flops * bench_executed_share(&fdm_gradient_network(fdm_trainer_gradient(t->trainer))->graph, &setup->run);
+    const struct fdm_graph *graph = &fdm_gradient_network(fdm_trainer_gradient(t->trainer))->graph;
+    const double forward = (double)size.flops * t->n;
+    k->flops = 3 * forward;
+    k->executed = forward * (2 * bench_executed_share(graph, &setup->run, false) + bench_executed_share(graph, &setup->run, true));
     k->run = step;
     k->state = t;
     k->profile = &t->profile;

@@ -122,6 +122,7 @@ struct fdm_cli {
     int nargs;
     int threads;     /* --threads, >= 1; by default all that OpenMP would use */
     const char *isa; /* --isa, checked against this CPU; NULL: FDM_ISA or the best */
+    const char *conv; /* --conv; NULL: the default */
     int backend;     /* FDM_CLI_BACKEND_* */
     bool quiet, verbose;
     bool given[FDM_MAX_OPTIONS]; /* by index in the option table; see fdm_cli_given */
@@ -147,11 +148,11 @@ FDM_COMMANDS(FDM_DECLARE_COMMAND)
 /* Whether the user gave that option of the command, or the value is its default. */
 bool fdm_cli_given(const struct fdm_cli *cli, const char *option);
 
-/* --quiet, --verbose, --threads, --isa, --backend, --help: the options of every command. */
+/* --quiet, --verbose, --threads, --isa, --conv, --backend, --help: the options of every command. */
 struct fdm_common_options {
     bool help, quiet, verbose;
     int64_t threads;
-    int isa, backend;
+    int isa, conv, backend;
 };
 extern const struct fdm_option fdm_common_options[];
 extern const struct fdm_common_options fdm_common_defaults;

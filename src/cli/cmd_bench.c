@@ -6,6 +6,7 @@
 #include "base/base.h"
 #include "cli/bench.h"
 #include "cli/inputs.h"
+#include "nn/winograd.h"
 
 struct bench_options {
     bool layers, network, train, sample, json, serve;
@@ -62,21 +63,12 @@ struct bench_case *bench_case_add(struct bench_cases *cases, enum bench_group gr
     return c;
 }
 
-/* The convolution mode that these options choose; the direct algorithm is the only one so far. */
-static const char *conv_mode(const fdm_run_options *run) {
-    (void)run;
-    return "direct";
-}
-
 /* F(m x m, 3x3) makes m^2 outputs with (m + 2)^2 multiplications instead of 9 m^2. */
-double bench_conv_saving(const fdm_run_options *run, int k) {
-    static const struct {
-        const char *mode;
-        double saving;
-    } winograd[] = {{"winograd2", 36.0 / 16}, {"winograd4", 144.0 / 36}};
-    for (size_t i = 0; k == 3 && i < FDM_ARRAY_LEN(winograd); i++)
-        if (strcmp(conv_mode(run), winograd[i].mode) == 0) return winograd[i].saving;
-    return 1;
+double bench_conv_saving(const fdm_run_options *run, int in, int out, int k, bool d_weight) {
+    enum fdm_conv_mode mode = FDM_CONV_DEFAULT;
+    if (run->conv && !fdm_conv_mode_find(&mode, run->conv)) return 1;
+    if (mode == FDM_CONV_DIRECT || !fdm_winograd_suits(in, out, k)) return 1;
+    return mode == FDM_CONV_WINOGRAD4 && !d_weight ? 144.0 / 36 : 36.0 / 16;
 }
 
 /* ---- Preparing ---------------------------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 fdm_run_options fdm_cli_run_options(const struct fdm_cli *cli) {
     return (fdm_run_options){.backend = cli->backend == FDM_CLI_BACKEND_REFERENCE ? "reference" : "auto",
                              .isa = cli->isa,
+                             .conv = cli->conv,
                              .threads = cli->threads};
 }
 

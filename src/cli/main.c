@@ -18,15 +18,19 @@ static const struct fdm_command *const commands[] = {FDM_COMMANDS(COMMAND_POINTE
 #undef COMMAND_POINTER
 
 static const char *const isa_names[] = {"portable", "avx2", "avx512", NULL};
+static const char *const conv_names[] = {"direct", "winograd2", "winograd4", NULL};
 static const char *const backend_names[] = {"auto", "reference", NULL};
 
-/* threads 0 and isa -1: chosen when the command runs. */
-const struct fdm_common_options fdm_common_defaults = {.threads = 0, .isa = -1, .backend = FDM_CLI_BACKEND_AUTO};
+/* threads 0, isa and conv -1: chosen when the command runs. */
+const struct fdm_common_options fdm_common_defaults = {.threads = 0, .isa = -1, .conv = -1, .backend = FDM_CLI_BACKEND_AUTO};
 const struct fdm_option fdm_common_options[] = {
     FDM_OPTION_INT(struct fdm_common_options, threads, "threads", 1, MAX_THREADS, "N",
                    "how many threads; the results do not depend on it (default: all cores, or OMP_NUM_THREADS)"),
     FDM_OPTION_ENUM(struct fdm_common_options, isa, "isa", isa_names,
                     "which vector instructions; the results do not depend on it (default: FDM_ISA, or the widest)"),
+    FDM_OPTION_ENUM(struct fdm_common_options, conv, "conv", conv_names,
+                    "how to compute 3x3 convolutions in f32: winograd2 (default) is as exact as direct and faster; "
+                    "winograd4 is faster still, with five times the rounding error"),
     FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", backend_names,
                     "auto: f32 with vector instructions; reference: f64, slow, the truth"),
     {.name = "quiet",
@@ -82,6 +86,7 @@ static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_opti
     cli->verbose = common->verbose;
     cli->backend = common->backend;
     cli->isa = common->isa < 0 ? NULL : isa_names[common->isa];
+    cli->conv = common->conv < 0 ? NULL : conv_names[common->conv];
     cli->threads = (int)common->threads;
     if (!cli->threads) cli->threads = fdm_min_int(fdm_max_int(fdm_max_threads(), 1), MAX_THREADS);
     return fdm_isa_choose(cli->isa, &isa, err); /* an ISA that this CPU lacks is an error of every command */

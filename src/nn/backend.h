@@ -243,8 +243,21 @@ struct fdm_backend {
     void (*add_gradients)(const struct fdm_exec *, void *left, const void *right, size_t count);
 };
 
-/* The f64 oracle (src/reference/), and the f32 table (src/nn/backend_f32.c), which serves all three ISAs. */
+/* How the f32 backends compute 3x3 convolutions with at least 16 channels on both sides; everything else is direct.  Each
+ * mode gives the same bits everywhere; between modes they differ by rounding (README, "Convolution modes"). */
+enum fdm_conv_mode {
+    FDM_CONV_DIRECT,    /* conv2d.c */
+    FDM_CONV_WINOGRAD2, /* F(2x2, 3x3), winograd.c: the default, as accurate and 1.8 times as fast */
+    FDM_CONV_WINOGRAD4, /* F(4x4, 3x3): faster still, five times the rounding error */
+    FDM_CONV_MODES,
+    FDM_CONV_DEFAULT = FDM_CONV_WINOGRAD2
+};
+/* "direct", "winograd2", "winograd4" */
+const char *fdm_conv_mode_name(enum fdm_conv_mode mode);
+bool fdm_conv_mode_find(enum fdm_conv_mode *mode, const char *name);
+
+/* The f64 oracle (src/reference/), and the f32 tables (src/nn/backend_f32.c), each of which serves all three ISAs. */
 const struct fdm_backend *fdm_backend_reference(void);
-const struct fdm_backend *fdm_backend_f32(void);
+const struct fdm_backend *fdm_backend_f32(enum fdm_conv_mode mode);
 
 #endif

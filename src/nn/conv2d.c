@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "base/threads.h"
+#include "nn/conv2d.h"
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
 #include "nn/sample_tree.h"
@@ -45,18 +46,14 @@ size_t fdm_f32_conv2d_packed_bytes(int out_channels, int in_channels, int k) {
     return bytes;
 }
 
-/* A weight tensor (out, in, k, k), or that of its adjoint: (in, out, k, k) with the taps in reverse. */
-struct weight_view {
-    const float *data;
-    int outputs, inputs, taps;
-    ptrdiff_t output, input; /* floats to the next */
-    bool flipped;
-};
+struct fdm_f32_weight fdm_f32_weight_of(const float *weight, int out_channels, int in_channels, int k, bool adjoint) {
+    const ptrdiff_t taps = (ptrdiff_t)k * k, row = in_channels * taps;
+    if (adjoint) return (struct fdm_f32_weight){weight, in_channels, out_channels, (int)taps, taps, row, true};
+    return (struct fdm_f32_weight){weight, out_channels, in_channels, (int)taps, row, taps, false};
+}
 
-/* One vector of 16 output channels of one block of 16 input channels; rows of dst are `stride` floats apart.
- * Written line by line; what is read, 16 x 16 x taps floats, stays in the first-level cache. */
-static void pack_vector(float *restrict dst, ptrdiff_t stride, const struct weight_view *w, int first_out,
-                        int first_in) {
+void fdm_f32_pack_vector(float *restrict dst, ptrdiff_t stride, const struct fdm_f32_weight *w, int first_out,
+                         int first_in) {
     const int inputs = fdm_min_int(LANES, w->inputs - first_in),
               outputs = fdm_min_int(LANES, w->outputs - first_out);
     const float *block = w->data + first_out * w->output + first_in * w->input;
@@ -74,7 +71,7 @@ static void pack_vector(float *restrict dst, ptrdiff_t stride, const struct weig
     }
 }
 
-static void pack_weight(const struct fdm_exec *exec, float *packed, const struct weight_view *w) {
+static void pack_weight(const struct fdm_exec *exec, float *packed, const struct fdm_f32_weight *w) {
     const int max = exec->conv->max_vectors;
     const int vectors = fdm_f32_blocks(w->outputs), blocks = fdm_f32_blocks(w->inputs);
     const int groups = fdm_conv_groups(vectors, max);
@@ -84,7 +81,7 @@ static void pack_weight(const struct fdm_exec *exec, float *packed, const struct
             int first = fdm_conv_group_first(vectors, max, g), count = fdm_conv_group_size(vectors, max, g);
             float *dst = packed + ((size_t)first * blocks + (size_t)b * count) * w->taps * LANES * LANES;
             for (int v = 0; v < count; v++) {
-                pack_vector(dst + v * LANES, (ptrdiff_t)count * LANES, w, (first + v) * LANES, b * LANES);
+                fdm_f32_pack_vector(dst + v * LANES, (ptrdiff_t)count * LANES, w, (first + v) * LANES, b * LANES);
             }
         }
     }
@@ -92,8 +89,7 @@ static void pack_weight(const struct fdm_exec *exec, float *packed, const struct
 
 void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float *weight, const float *bias,
                          int out_channels, int in_channels, int k) {
-    const struct weight_view view = {weight, out_channels, in_channels, k * k, (ptrdiff_t)in_channels * k * k,
-                                     k * k,  false};
+    const struct fdm_f32_weight view = fdm_f32_weight_of(weight, out_channels, in_channels, k, false);
     float *packed_bias = (float *)packed + packed_floats(out_channels, in_channels, k);
     pack_weight(exec, packed, &view);
     for (int o = 0; o < fdm_f32_blocks(out_channels) * LANES; o++) {
@@ -103,8 +99,7 @@ void fdm_f32_conv2d_pack(const struct fdm_exec *exec, void *packed, const float 
 
 void fdm_f32_conv2d_pack_adjoint(const struct fdm_exec *exec, void *packed, const float *weight, int out_channels,
                                  int in_channels, int k) {
-    const struct weight_view view = {
-        weight, in_channels, out_channels, k * k, k * k, (ptrdiff_t)in_channels * k * k, true};
+    const struct fdm_f32_weight view = fdm_f32_weight_of(weight, out_channels, in_channels, k, true);
     float *packed_bias = (float *)packed + packed_floats(in_channels, out_channels, k);
     pack_weight(exec, packed, &view);
     memset(packed_bias, 0, (size_t)fdm_f32_blocks(in_channels) * LANES * sizeof(float));
@@ -338,9 +333,8 @@ static void weights_unit(const struct weights_call *call, int group, int unit) {
     store_gradient(call, top, first_row, rows, first * LANES, vectors);
 }
 
-/* d_bias of 16 channels. */
-static void bias_unit(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,
-                      int block) {
+void fdm_f32_bias_gradient(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,
+                           int block) {
     enum { DEPTH = 32 };
     float stack[DEPTH][LANES];
     int top = 0;
@@ -376,7 +370,7 @@ static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *
     {
 #pragma omp for schedule(static) nowait
         for (int b = 0; b < (args->d_bias ? call.vectors : 0); b++) {
-            bias_unit(exec, d_out, (float)args->scale, args->d_bias, b);
+            fdm_f32_bias_gradient(exec, d_out, (float)args->scale, args->d_bias, b);
         }
 #pragma omp for schedule(dynamic)
         for (int u = 0; u < call.groups * call.units; u++) weights_unit(&call, u / call.units, u % call.units);
@@ -385,9 +379,8 @@ static void weights_backward(const struct fdm_exec *exec, const struct fdm_map *
 
 /* ---- backward: the data ---- */
 
-/* target (+)= scale * d_out */
-static void residual_backward(const struct fdm_exec *exec, const struct fdm_map_target *target,
-                              const struct fdm_map *d_out, float scale) {
+void fdm_f32_residual_backward(const struct fdm_exec *exec, const struct fdm_map_target *target,
+                               const struct fdm_map *d_out, float scale) {
     struct fdm_map *to = target->map;
     const ptrdiff_t planes = (ptrdiff_t)to->n * fdm_f32_blocks(to->c);
     const size_t row = (size_t)to->w * LANES;
@@ -432,7 +425,7 @@ size_t fdm_f32_conv2d_backward_scratch(int n, int in_channels, int out_channels,
 
 void fdm_f32_conv2d_backward(const struct fdm_exec *exec, const struct fdm_map *d_out, const struct fdm_map *in,
                              const struct fdm_conv2d_backward_args *args) {
-    if (args->d_residual.map) residual_backward(exec, &args->d_residual, d_out, (float)args->scale);
+    if (args->d_residual.map) fdm_f32_residual_backward(exec, &args->d_residual, d_out, (float)args->scale);
     if (args->d_in.map) input_backward(exec, d_out, args);
     if (args->d_weight) weights_backward(exec, d_out, in, args, exec->scratch);
 }

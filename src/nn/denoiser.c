@@ -14,6 +14,8 @@ enum { MAX_BATCH = 65536 };
 
 struct fdm_denoiser {
     struct fdm_network net;
+    void *work; /* of fdm_denoise, kept so that a second run of the same size allocates nothing */
+    size_t work_bytes;
 };
 
 /* --- life --- */
@@ -23,7 +25,7 @@ fdm_status fdm_denoiser_create(fdm_denoiser **denoiser, const fdm_config *config
     *denoiser = NULL;
     fdm_denoiser *d = calloc(1, sizeof *d);
     if (!d) return fdm_fail_oom(err, "denoiser", sizeof *d);
-    const fdm_status status = fdm_network_create(&d->net, config, weights, where, options, err);
+    const fdm_status status = fdm_network_create(&d->net, config, weights, where, options, false, err);
     if (status != FDM_OK) fdm_denoiser_free(&d);
     *denoiser = d;
     return status;
@@ -45,6 +47,7 @@ void fdm_denoiser_free(fdm_denoiser **denoiser) {
     fdm_denoiser *d = *denoiser;
     if (!d) return;
     fdm_network_free(&d->net);
+    free(d->work);
     free(d);
     *denoiser = NULL;
 }
@@ -120,8 +123,9 @@ fdm_status fdm_denoise(fdm_denoiser *d, double *D, const fdm_denoise_args *args,
     if (status != FDM_OK) return status;
 
     const size_t bytes = n * (sizeof(fdm_precond_coeffs) + (1 + pixels + (args->F ? 0 : pixels)) * sizeof(double));
-    fdm_precond_coeffs *coeffs = malloc(bytes); /* then c_noise (N), c_in x (N, C, R, R), F if the caller has none */
+    fdm_precond_coeffs *coeffs = fdm_work(&d->work, &d->work_bytes, bytes);
     if (!coeffs) return fdm_fail_oom(err, "denoiser", bytes);
+    /* then c_noise (N), c_in x (N, C, R, R), F if the caller has none */
     double *c_noise = (double *)(coeffs + n), *scaled = c_noise + n, *F = args->F ? args->F : scaled + n * pixels;
     for (size_t i = 0; i < n; i++) {
         (f32 ? fdm_precond_coeffs_f32 : fdm_precond_coeffs_f64)(&coeffs[i], &d->net.config.precond, args->sigma[i]);
@@ -143,6 +147,5 @@ fdm_status fdm_denoise(fdm_denoiser *d, double *D, const fdm_denoise_args *args,
     for (size_t i = 0; i < n && status == FDM_OK; i++)
         fdm_combine_output(D + i * pixels, args->x + i * pixels, F + i * pixels, &coeffs[i], pixels, f32);
     if (status == FDM_OK && args->trace) status = emit_self(d, args, D, n * pixels, err);
-    free(coeffs);
     return status;
 }

@@ -25,9 +25,12 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     if (strcmp(name, "auto") != 0)
         return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
     enum fdm_isa isa;
+    enum fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
     if (status != FDM_OK) return status;
-    net->backend = fdm_backend_f32();
+    if (options && options->conv && !fdm_conv_mode_find(&conv, options->conv))
+        return fdm_fail(err, FDM_BAD_USAGE, "conv: \"%s\" is unknown; use direct, winograd2 or winograd4", options->conv);
+    net->backend = fdm_backend_f32(conv);
     net->exec.kernels = fdm_kernels_for(isa);
     net->exec.conv = fdm_conv_kernels_for(isa);
     snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));
@@ -35,14 +38,19 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
 }
 
 fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config, const fdm_tensors *weights,
-                              const char *where, const fdm_run_options *options, fdm_error *err) {
+                              const char *where, const fdm_run_options *options, bool trains, fdm_error *err) {
     fdm_status status = fdm_config_check(config, where, err);
     if (status != FDM_OK) return status;
     net->config = *config;
     status = choose_backend(net, options, err);
     if (status == FDM_OK && !fdm_unet_build(&net->graph, config)) status = fdm_fail_oom(err, "network graph", 0);
     if (status == FDM_OK)
-        status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, where, err);
+        status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, trains, where, err);
+    if (status == FDM_OK && trains) {
+        const size_t bytes = fdm_weights_conv2d_bytes(&net->graph, net->backend);
+        net->packed = fdm_malloc_aligned(bytes);
+        if (!net->packed) status = fdm_fail_oom(err, "packed weights", bytes);
+    }
     return status;
 }
 
@@ -58,7 +66,19 @@ void fdm_network_free(struct fdm_network *net) {
     drop_plan(net);
     fdm_graph_free(&net->graph);
     fdm_free_aligned(net->slab);
+    fdm_free_aligned(net->packed);
     *net = (struct fdm_network){0};
+}
+
+/* Writes to every page before the first step does, all threads in turn: where memory belongs to sockets (NUMA), a page
+ * lies with the thread that first writes to it, and activations, which every thread reads, are best spread evenly.  (A
+ * thread's scratch is first written by that thread, a packed weight by the thread that packs it.) */
+static void spread_pages(char *memory, size_t bytes, int threads) {
+    enum { PAGE = 4096, STRETCH = 2 << 20 }; /* a stretch may be one huge page */
+    const ptrdiff_t stretches = (ptrdiff_t)(bytes / STRETCH);
+#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
+    for (ptrdiff_t s = 0; s < stretches; s++)
+        for (size_t at = 0; at < STRETCH; at += PAGE) memory[(size_t)s * STRETCH + at] = 0;
 }
 
 fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_options *options, fdm_error *err) {
@@ -78,6 +98,7 @@ fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_op
         drop_plan(net);
         return fdm_fail_oom(err, "activations; try a smaller batch", plan.arena_bytes);
     }
+    spread_pages(net->arena, plan.arena_bytes, net->exec.threads);
     net->exec.scratch = fdm_malloc_aligned(plan.scratch_bytes);
     if (!net->exec.scratch) {
         drop_plan(net);
@@ -94,6 +115,7 @@ struct fdm_run fdm_network_run(struct fdm_network *net) {
                             .exec = &net->exec,
                             .arena = net->arena,
                             .slab = net->slab,
+                            .packed = net->packed,
                             .n = net->plan.n};
 }
 

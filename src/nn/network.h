@@ -12,13 +12,14 @@ struct fdm_network {
     char backend_name[32];
     struct fdm_graph graph;
     char *slab;           /* packed parameters */
+    char *packed;         /* a network that trains: one packed convolution, else NULL */
     struct fdm_plan plan; /* of the latest kind of run; plan.n == 0: none yet */
     char *arena;          /* plan.arena_bytes */
 };
 
-/* Into an all-zero struct; released with fdm_network_free also on failure.  Errors: as fdm_denoiser_create. */
+/* Into an all-zero struct; `trains`: for runs with parameters that move (run.h).  Released with fdm_network_free also on failure.  Errors: as fdm_denoiser_create. */
 fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config, const fdm_tensors *weights,
-                              const char *where, const fdm_run_options *options, fdm_error *err);
+                              const char *where, const fdm_run_options *options, bool trains, fdm_error *err);
 void fdm_network_free(struct fdm_network *net);
 
 /* Plan, arena and scratch for such runs; kept until another batch size or kind of run comes.

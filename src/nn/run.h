@@ -13,6 +13,11 @@ struct fdm_run {
     const struct fdm_exec *exec;
     char *arena; /* plan->arena_bytes */
     char *slab;  /* packed parameters */
+    /* where parameters move, NULL elsewhere: the parameters, and room for one packed convolution, which is then not in
+     * the slab */
+    const struct fdm_parameters *list;
+    const float *parameters;
+    char *packed;
     /* what comes in */
     int n;                                       /* == plan->n */
     const double *x, *c_noise, *noise_embedding; /* (N, C, R, R), (N), (N, K) or NULL */
@@ -32,9 +37,8 @@ fdm_status fdm_run_forward(struct fdm_run *r, double *output, fdm_error *err);
 
 /* After fdm_run_forward on a plan with `backward`: from dL/dF to the gradient of every parameter, dense and in elements
  * of the backend's type at gradient[offset of the parameter].  Parameters that the loss does not reach keep what
- * `gradient` holds.  `parameters`: the values that the slab was packed from.  Errors: FDM_INTERRUPTED. */
-fdm_status fdm_run_backward(struct fdm_run *r, const struct fdm_parameters *list, const double *d_output,
-                            const float *parameters, void *gradient, fdm_error *err);
+ * `gradient` holds.  Errors: FDM_INTERRUPTED. */
+fdm_status fdm_run_backward(struct fdm_run *r, const double *d_output, void *gradient, fdm_error *err);
 
 /* --- shared by the two directions --- */
 void fdm_run_begin_action(struct fdm_run *r, int action);

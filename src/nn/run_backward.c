@@ -9,8 +9,6 @@ struct back {
     struct fdm_run *r;
     const struct fdm_step *s;
     const struct fdm_action *a;
-    const struct fdm_parameters *list;
-    const float *parameters;
     char *gradient;
     struct fdm_map maps[FDM_OPERANDS]; /* gradients of the operands */
     struct fdm_vec vecs[FDM_OPERANDS];
@@ -47,17 +45,17 @@ static struct fdm_vec_target vec_target(struct back *b, int operand) {
 static const struct fdm_module *module_of(const struct back *b) { return &b->r->g->modules[b->s->module]; }
 
 static const float *value_of(const struct back *b, int parameter) {
-    return parameter < 0 ? NULL : b->parameters + b->list->items[parameter].offset;
+    return parameter < 0 ? NULL : b->r->parameters + b->r->list->items[parameter].offset;
 }
 static void *gradient_of(const struct back *b, int parameter) {
     if (parameter < 0) return NULL;
-    return b->gradient + b->list->items[parameter].offset * fdm_dtype_size(b->r->backend->dtype);
+    return b->gradient + b->r->list->items[parameter].offset * fdm_dtype_size(b->r->backend->dtype);
 }
-static int weight_of(const struct back *b) { return b->list->weight[b->s->module]; }
+static int weight_of(const struct back *b) { return b->r->list->weight[b->s->module]; }
 /* The bias that this step adds, or -1: of a fused convolution the resampling step adds it. */
 static int bias_of(const struct back *b) {
     const bool adds = b->s->op != FDM_OP_RESAMPLE ? !module_of(b)->raw_bias : module_of(b)->raw_bias != NULL && b->s->name[0];
-    return adds ? b->list->bias[b->s->module] : -1;
+    return adds ? b->r->list->bias[b->s->module] : -1;
 }
 
 /* --- one function per kind of step --- */
@@ -80,7 +78,7 @@ static void back_linear(struct back *b, const struct fdm_exec *exec) {
         return;
     }
     /* map_augment without labels has no part in the loss; its residual never needs a gradient but for map_label's sake */
-    if (args.d_weight) memset(args.d_weight, 0, b->list->items[weight_of(b)].count * fdm_dtype_size(r->backend->dtype));
+    if (args.d_weight) memset(args.d_weight, 0, b->r->list->items[weight_of(b)].count * fdm_dtype_size(r->backend->dtype));
     if (args.d_residual.vec)
         memcpy(args.d_residual.vec->data, d_out.data, (size_t)r->n * (size_t)d_out.c * fdm_dtype_size(r->backend->dtype));
 }
@@ -164,8 +162,7 @@ static void back_step(struct back *b) {
     }
 }
 
-fdm_status fdm_run_backward(struct fdm_run *r, const struct fdm_parameters *list, const double *d_output,
-                            const float *parameters, void *gradient, fdm_error *err) {
+fdm_status fdm_run_backward(struct fdm_run *r, const double *d_output, void *gradient, fdm_error *err) {
     const struct fdm_plan *plan = r->plan;
     fdm_run_begin_action(r, plan->forward_count);
     struct fdm_map d_F = gradient_map(r, r->g->output);
@@ -179,7 +176,7 @@ fdm_status fdm_run_backward(struct fdm_run *r, const struct fdm_parameters *list
         }
         fdm_run_begin_action(r, i);
         struct back b = {
-            .r = r, .s = &r->g->steps[a->step], .a = a, .list = list, .parameters = parameters, .gradient = gradient};
+            .r = r, .s = &r->g->steps[a->step], .a = a, .gradient = gradient};
         back_step(&b);
     }
     return FDM_OK;

@@ -5,6 +5,7 @@
 
 #include "base/base.h"
 #include "nn/run.h"
+#include "nn/weights.h"
 
 struct fdm_map fdm_run_map(const struct fdm_run *r, int value) {
     const struct fdm_value *v = &r->g->values[value];
@@ -82,10 +83,12 @@ static void run_conv2d(const struct fdm_run *r, const struct fdm_step *s) {
     const struct fdm_map in = fdm_run_map(r, s->in);
     struct fdm_map out = fdm_run_map(r, s->out), raw = raw_map(r, s), residual = {0};
     if (s->residual >= 0) residual = fdm_run_map(r, s->residual);
+    if (r->packed)
+        fdm_weights_pack_conv2d(r->packed, r->g, s->module, r->list, r->parameters, r->backend, r->exec);
     const struct fdm_conv2d_args args = {
         .k = module_of(r, s)->k,
         .pad = s->pad,
-        .weight = r->slab + module_of(r, s)->packed,
+        .weight = r->packed ? r->packed : r->slab + module_of(r, s)->packed,
         .epilogue = {s->residual >= 0 ? &residual : NULL, s->scale, wants_raw(r, s) ? &raw : NULL},
     };
     r->backend->conv2d(r->exec, &out, &in, &args);

@@ -151,6 +151,22 @@ static void pack_module(char *packed, const struct fdm_module *m, const float *w
     }
 }
 
+size_t fdm_weights_conv2d_bytes(const struct fdm_graph *g, const struct fdm_backend *backend) {
+    size_t largest = 0;
+    for (int i = 0; i < g->module_count; i++) {
+        const size_t bytes = g->modules[i].kind == FDM_MODULE_CONV2D ? packed_bytes(backend, &g->modules[i]) : 0;
+        if (bytes > largest) largest = bytes;
+    }
+    return largest;
+}
+
+void fdm_weights_pack_conv2d(void *packed, const struct fdm_graph *g, int index, const struct fdm_parameters *list,
+                             const float *parameters, const struct fdm_backend *backend, const struct fdm_exec *exec) {
+    const float *weight = list->weight[index] < 0 ? NULL : parameters + list->items[list->weight[index]].offset;
+    const float *bias = list->bias[index] < 0 ? NULL : parameters + list->items[list->bias[index]].offset;
+    pack_module(packed, &g->modules[index], weight, bias, backend, exec);
+}
+
 void fdm_weights_repack(char *slab, struct fdm_graph *g, const struct fdm_parameters *list, const float *parameters,
                         const struct fdm_backend *backend, const struct fdm_exec *exec) {
     for (int i = 0; i < g->module_count; i++) {
@@ -159,13 +175,14 @@ void fdm_weights_repack(char *slab, struct fdm_graph *g, const struct fdm_parame
         const float *bias = list->bias[i] < 0 ? NULL : parameters + list->items[list->bias[i]].offset;
         if (m->kind == FDM_MODULE_NOISE) continue;
         if (m->raw_bias && bias) memcpy(m->raw_bias, bias, (size_t)m->out * sizeof *bias);
+        if (m->kind == FDM_MODULE_CONV2D) continue;
         pack_module(slab + m->packed, m, weight, bias, backend, exec);
     }
 }
 
 fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors *weights, const fdm_config *config,
-                            const struct fdm_backend *backend, const struct fdm_exec *exec, const char *where,
-                            fdm_error *err) {
+                            const struct fdm_backend *backend, const struct fdm_exec *exec, bool trains,
+                            const char *where, fdm_error *err) {
     struct findings findings = {.text = ""};
     size_t bytes = 0;
     fdm_status status = FDM_OK;
@@ -175,6 +192,7 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
     for (int i = 0; i < g->module_count; i++) {
         tensors[i] = expect_module(&findings, weights, &g->modules[i], config);
         g->modules[i].packed = bytes;
+        if (trains && g->modules[i].kind == FDM_MODULE_CONV2D) continue;
         bytes = fdm_add_saturated(bytes, fdm_round_up(packed_bytes(backend, &g->modules[i]), 64));
     }
     if (findings.count && fdm_tensors_find(weights, "trainer.counters")) {
@@ -192,7 +210,7 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
     }
     for (int i = 0; i < g->module_count && status == FDM_OK; i++) {
         status = copy_buffers(g, i, &tensors[i], err);
-        if (status == FDM_OK)
+        if (status == FDM_OK && !(trains && g->modules[i].kind == FDM_MODULE_CONV2D))
             pack_module(*slab + g->modules[i].packed, &g->modules[i], tensors[i].weight, tensors[i].bias, backend, exec);
     }
     free(tensors);

@@ -17,6 +17,8 @@ struct fdm_gradient {
     struct fdm_parameters list;
     float *values; /* [list.total] */
     fdm_recompute recompute;
+    void *work; /* of fdm_gradient_compute, kept */
+    size_t work_bytes;
 };
 
 /* --- life --- */
@@ -38,7 +40,7 @@ fdm_status fdm_gradient_create(fdm_gradient **gradient, const fdm_config *config
     fdm_gradient *g = calloc(1, sizeof *g);
     if (!g) return fdm_fail_oom(err, "gradient", sizeof *g);
     if (options) g->recompute = options->recompute;
-    fdm_status status = fdm_network_create(&g->net, config, weights, where, options, err);
+    fdm_status status = fdm_network_create(&g->net, config, weights, where, options, true, err);
     if (status == FDM_OK) status = fdm_parameters_list(&g->list, &g->net.graph, err);
     if (status == FDM_OK) status = gather_values(g, weights, err);
     if (status != FDM_OK) fdm_gradient_free(&g);
@@ -52,6 +54,7 @@ void fdm_gradient_free(fdm_gradient **gradient) {
     fdm_network_free(&g->net);
     fdm_parameters_free(&g->list);
     fdm_free_aligned(g->values);
+    free(g->work);
     free(g);
     *gradient = NULL;
 }
@@ -76,7 +79,7 @@ void fdm_gradient_values_changed(fdm_gradient *g) {
 
 fdm_status fdm_gradient_plan_bytes(const fdm_gradient *g, int n, fdm_dtype precision, fdm_recompute recompute, size_t *bytes,
                                    fdm_error *err) {
-    const struct fdm_backend *backend = precision == FDM_F64 ? fdm_backend_reference() : fdm_backend_f32();
+    const struct fdm_backend *backend = precision == FDM_F64 ? fdm_backend_reference() : fdm_backend_f32(FDM_CONV_DEFAULT);
     const struct fdm_plan_options options = {.n = n, .threads = 1, .backward = true, .recompute = recompute};
     struct fdm_plan plan;
     const fdm_status status = fdm_plan_make(&plan, &g->net.graph, backend, &options, err);
@@ -182,6 +185,8 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
         make_input(o, i);
     }
     struct fdm_run run = fdm_network_run(&g->net);
+    run.list = &g->list;
+    run.parameters = g->values;
     run.x = o->scaled;
     run.c_noise = o->c_noise;
     run.class_labels = a->class_labels;
@@ -198,7 +203,7 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
         differentiate_loss(o, i);
         if (a->D) memcpy(a->D + i * o->pixels, F, o->pixels * sizeof *F);
     }
-    return fdm_run_backward(&run, &g->list, o->scaled, g->values, gradient, err);
+    return fdm_run_backward(&run, o->scaled, gradient, err);
 }
 
 fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradient_args *args, fdm_error *err) {
@@ -214,15 +219,13 @@ fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradi
     struct objective o = {.args = args, .f32 = g->net.backend->dtype == FDM_F32};
     o.pixels = (size_t)g->net.config.img_channels * r * r;
     const size_t bytes = n * (sizeof *o.coeffs + (1 + 3 * o.pixels) * sizeof(double));
-    o.coeffs = malloc(bytes);
+    o.coeffs = fdm_work(&g->work, &g->work_bytes, bytes);
     if (!o.coeffs) return fdm_fail_oom(err, "images", bytes);
     o.c_noise = (double *)(o.coeffs + n);
     o.noisy = o.c_noise + n;
     o.scaled = o.noisy + n * o.pixels;
     o.F = o.scaled + n * o.pixels;
-    status = run_objective(g, &o, gradient, err);
-    free(o.coeffs);
-    return status;
+    return run_objective(g, &o, gradient, err);
 }
 
 /* --- accumulation rounds --- */
