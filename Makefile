@@ -285,6 +285,8 @@ make run-tests  the tests, installs nothing; TESTS='test_compare cli' runs only 
 make sanitize   build and tests under ASan and UBSan ($(BUILD)-asan/)
 make emulate-avx512   the tests with the avx512 kernels emulated on AVX2 ($(BUILD)-avx512/), where a CPU has no AVX-512
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
+make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
+make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing
 make clean

@@ -1,20 +1,32 @@
-# Benchmarks: one program per bench/bench_*.c, and the network against its peers.  Included by the Makefile.
+# Benchmarks: `fdm bench` against the peers that are there (compare.py), how cost grows (scaling.py), and one small program
+# per bench/bench_*.c.  Included by the Makefile.
 BENCH_SRC := $(sort $(wildcard bench/bench_*.c))
-BENCH_BIN := $(BENCH_SRC:bench/%.c=$(BUILD)/bench/%)
-BENCH_PYTHON ?= /usr/bin/python3
+# Peers in C, where they are installed (libdnnl-dev, libblis-openmp-dev).
+BENCH_MAKES := $(filter bench% $(BUILD)/bench/%,$(MAKECMDGOALS))
+HAVE_DNNL := $(and $(BENCH_MAKES),$(call compiles,\043include <oneapi/dnnl/dnnl.h>\nint main(void){return dnnl_version() == 0;}\n,-ldnnl))
+BENCH_LEFT_OUT := $(if $(HAVE_DNNL),,bench/bench_onednn.c) $(if $(HAVE_BLIS),,bench/bench_blis.c)
+BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(BENCH_LEFT_OUT),$(BENCH_SRC)))
 -include $(BENCH_BIN:%=%.d)
 
+$(BUILD)/bench/bench_onednn: BENCH_LIBS = -ldnnl
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) $(BENCH_LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(LIBS)
-# bench/profile.h puts a clock around the backend's functions
-$(BUILD)/bench/bench_train: BENCH_LDFLAGS = -Wl,--wrap=fdm_backend_f32
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
 .SECONDARY: $(BENCH_BIN:%=%.o)
 
-.PHONY: bench bench-network bench-train
-bench: $(BENCH_BIN)
-# BENCH_PYTHON: an interpreter that has torch (Debian: apt install python3-torch); BENCH_ARGS: more options
-bench-network: $(BUILD)/bench/bench_network
-	$(BENCH_PYTHON) bench/bench_network.py --fdm $< --torch $(BENCH_PYTHON) $(BENCH_ARGS)
-bench-train: $(BUILD)/bench/bench_train
-	$(BENCH_PYTHON) bench/bench_train.py --fdm $< --torch $(BENCH_PYTHON) $(BENCH_ARGS)
+# BENCH_PYTHON: one or more interpreters that may have torch, onnxruntime, matplotlib; by default those that are found.
+# BENCH_ARGS: options of compare.py, such as --quick, --what forward, --help; of scaling.py for bench-scaling.
+BENCH_PYTHON  ?=
+BENCH_DRIVER  ?= $(firstword $(BENCH_PYTHON) $(shell command -v python3))
+BENCH_COMPARE  = $(or $(BENCH_DRIVER),$(error no python3: the comparison needs one)) bench/compare.py --build $(BUILD) \
+                 $(BENCH_PYTHON:%=--python %)
+.PHONY: bench bench-programs bench-network bench-train bench-scaling
+bench-programs: $(BENCH_BIN)
+bench: all bench-programs
+	$(BENCH_COMPARE) $(BENCH_ARGS)
+bench-network: all bench-programs
+	$(BENCH_COMPARE) --what forward $(BENCH_ARGS)
+bench-train: all bench-programs
+	$(BENCH_COMPARE) --what train,gradients $(BENCH_ARGS)
+bench-scaling: all
+	$(or $(BENCH_DRIVER),$(error no python3)) bench/scaling.py --build $(BUILD) $(BENCH_ARGS)

@@ -115,7 +115,9 @@ struct fdm_adam_step {
  *   softmax_backward: rows of len weights p and of d = dL/dp: d = p * (d - sum of p d), the sum in lanes as `sum`,
  *       multiplied and added in one rounding
  *   winograd...: winograd.h.  weight: u[i*u_point + o] from g[9][16] (tap, output o)
- *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite */
+ *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
+ *   fma_chains: n FMAs on each of as many independent vectors as keep a core busy, starting from x[16], which receives
+ *       their sum; *flops = operations done.  For measurements of the peak. */
 #define FDM_KERNELS(X)                                                                                             \
     X(vexp, (float *y, const float *x, size_t n))                                                                  \
     X(vlog, (float *y, const float *x, size_t n))                                                                  \
@@ -159,7 +161,8 @@ struct fdm_adam_step {
     X(winograd4_output, (const struct fdm_winograd_output *a))                                                     \
     X(winograd4_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \
     X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
-             size_t *cleaned, size_t n))
+             size_t *cleaned, size_t n))                                                                           \
+    X(fma_chains, (double *flops, float *x, size_t n))
 
 struct fdm_kernels {
     enum fdm_isa isa;

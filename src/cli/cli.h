@@ -41,7 +41,8 @@
     X(replay)           \
     X(sample)           \
     X(dataset)          \
-    X(compare)
+    X(compare)          \
+    X(bench)
 
 /* ---- Options (options.c) ---------------------------------------------------------------------------------- */
 

@@ -29,8 +29,7 @@ const struct fdm_option fdm_common_options[] = {
     FDM_OPTION_ENUM(struct fdm_common_options, isa, "isa", isa_names,
                     "which vector instructions; the results do not depend on it (default: FDM_ISA, or the widest)"),
     FDM_OPTION_ENUM(struct fdm_common_options, conv, "conv", conv_names,
-                    "how to compute 3x3 convolutions in f32: winograd2 (default) is as exact as direct and faster; "
-                    "winograd4 is faster still, with five times the rounding error"),
+                    "3x3 convolutions in f32: winograd2 (default) is as exact as direct, winograd4 five times less"),
     FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", backend_names,
                     "auto: f32 with vector instructions; reference: f64, slow, the truth"),
     {.name = "quiet",

@@ -55,6 +55,7 @@ void fdm_denoiser_free(fdm_denoiser **denoiser) {
 const fdm_config *fdm_denoiser_config(const fdm_denoiser *denoiser) { return &denoiser->net.config; }
 const char *fdm_denoiser_backend_name(const fdm_denoiser *denoiser) { return denoiser->net.backend_name; }
 fdm_dtype fdm_denoiser_dtype(const fdm_denoiser *denoiser) { return denoiser->net.backend->dtype; }
+struct fdm_network *fdm_denoiser_network(fdm_denoiser *denoiser) { return &denoiser->net; }
 
 /* --- running --- */
 

@@ -29,6 +29,9 @@ fdm_status fdm_network_prepare(struct fdm_network *net, const struct fdm_plan_op
 /* A run on what fdm_network_prepare laid out; the caller fills in the inputs. */
 struct fdm_run fdm_network_run(struct fdm_network *net);
 
+/* The network inside a denoiser: `fdm bench` puts clocks around its layer functions. */
+struct fdm_network *fdm_denoiser_network(fdm_denoiser *denoiser);
+
 /* What surrounds F in a denoiser: scaled = c_in x, and D = c_skip x + c_out F.  count elements of one sample; f32: every
  * operation rounded as the published program's (two roundings for the sum: no FMA). */
 void fdm_scale_input(double *scaled, const double *x, double c_in, size_t count, bool f32);

@@ -10,6 +10,7 @@
 #include "nn/network.h"
 #include "nn/sample_tree.h"
 #include "nn/weights.h"
+#include "train/gradient.h"
 
 struct fdm_gradient {
     struct fdm_network net;
@@ -65,6 +66,7 @@ size_t fdm_gradient_activation_bytes(const fdm_gradient *g) { return g->net.plan
 int fdm_gradient_parameter_count(const fdm_gradient *g) { return g->list.count; }
 size_t fdm_gradient_size(const fdm_gradient *g) { return g->list.total; }
 float *fdm_gradient_values(fdm_gradient *g) { return g->values; }
+struct fdm_network *fdm_gradient_network(fdm_gradient *g) { return &g->net; }
 
 fdm_parameter_info fdm_gradient_parameter(const fdm_gradient *g, int index) {
     const struct fdm_parameter *p = &g->list.items[index];
