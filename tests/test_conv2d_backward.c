@@ -1,4 +1,4 @@
-/* test_conv2d_backward.c - the f32 gradients of a convolution against plain double loops and the published
+/* test_conv2d_backward.c - the f32 gradients of a convolution, in each of its modes, against plain double loops and the published
  * program's, and bit for bit between instruction sets, thread counts and splits of the batch. */
 #include <check.h>
 #include <math.h>
@@ -11,6 +11,8 @@
 #include "golden.h"
 #include "gradient_trees.h"
 #include "nn/f32_layers.h"
+#include "nn/winograd.h"
+#include "winograd_bound.h"
 
 /* A sanitizer makes the kernels twenty times slower; the plain build tests the numbers, that one the memory. */
 #ifdef FDM_POISON
@@ -19,8 +21,11 @@ enum { CASES = 12, SAME_BITS_CASES = 4 };
 enum { CASES = 60, SAME_BITS_CASES = 25 };
 #endif
 
+enum { CANARY = 4096 };
+
 /* One layer, what flows into it and what comes back. */
 struct back_case {
+    fdm_conv_mode mode;
     int n, in_c, out_c, h, w, k, pad;
     bool accumulate, has_bias;
     double scale;
@@ -56,10 +61,10 @@ static void fill_case(struct back_case *c, uint64_t *state) {
 }
 
 /* Single and odd channels, partial vectors and tiles, lines shorter and longer than a chain. */
-static struct back_case draw_case(uint64_t *state, enum fill fill) {
+static struct back_case draw_case(uint64_t *state, enum fill fill, fdm_conv_mode mode) {
     static const int channels[] = {1, 3, 8, 16, 24, 32, 48, 64, 80, 112, 160, 272};
     static const int sizes[] = {1, 2, 3, 4, 5, 7, 8, 11, 13, 16, 17, 40, 150}, kernels[] = {1, 1, 3, 3, 3, 5, 7};
-    struct back_case c = {.fill = fill};
+    struct back_case c = {.fill = fill, .mode = mode};
     do {
         c.n = 1 + f32_below(state, 5);
         c.in_c = pick(state, channels, (int)FDM_ARRAY_LEN(channels));
@@ -69,7 +74,9 @@ static struct back_case draw_case(uint64_t *state, enum fill fill) {
         c.k = pick(state, kernels, (int)FDM_ARRAY_LEN(kernels));
         c.pad = f32_below(state, 2) ? c.k / 2 : f32_below(state, 3);
     } while (c.h + 2 * c.pad < c.k || c.w + 2 * c.pad < c.k ||
-             (double)c.n * c.in_c * c.out_c * (c.h + 2 * c.pad) * (c.w + 2 * c.pad) * c.k * c.k > 1.5e6);
+             (mode != FDM_CONV_DIRECT && !fdm_winograd_suits(c.in_c, c.out_c, c.k)) ||
+             (double)c.n * c.in_c * c.out_c * (c.h + 2 * c.pad) * (c.w + 2 * c.pad) * c.k * c.k >
+                 (mode == FDM_CONV_DIRECT ? 1.5e6 : 5e6));
     c.accumulate = f32_below(state, 2), c.has_bias = f32_below(state, 2);
     c.scale = f32_below(state, 2) ? 1 : fill == FILL_EXACT ? 0.5 : sqrt(0.5);
     fill_case(&c, state);
@@ -97,16 +104,18 @@ static void run_case(struct back_case *c, enum fdm_isa isa, int threads) {
     args.d_in = (struct fdm_map_target){&c->d_in, c->accumulate};
     args.d_residual = (struct fdm_map_target){&c->d_residual, c->accumulate};
     args.d_weight = c->d_weight, args.d_bias = c->has_bias ? c->d_bias : NULL;
+    const struct fdm_backend *table = fdm_backend_f32(c->mode);
     exec.scratch_bytes =
-        fdm_f32_conv2d_backward_scratch(c->n, c->in_c, c->out_c, c->k, c->d_out.h, c->d_out.w, threads);
-    exec.scratch = fdm_malloc_aligned(exec.scratch_bytes);
+        table->conv2d_backward_scratch(c->n, c->in_c, c->out_c, c->k, c->d_out.h, c->d_out.w, threads);
+    exec.scratch = fdm_malloc_aligned(exec.scratch_bytes + CANARY);
     ck_assert_ptr_nonnull(exec.scratch);
-    memset(exec.scratch, 0xff, exec.scratch_bytes);
+    memset(exec.scratch, 0xff, exec.scratch_bytes + CANARY);
     memset(c->d_weight, 0xff, weight_count(c) * sizeof(float));
     memset(c->d_bias, 0xff, (size_t)c->out_c * sizeof(float));
     prepare(&c->d_in, &c->before_in, c->accumulate);
     prepare(&c->d_residual, &c->before_residual, c->accumulate);
-    fdm_f32_conv2d_backward(&exec, &c->d_out, &c->in, &args);
+    table->conv2d_backward(&exec, &c->d_out, &c->in, &args);
+    for (int i = 0; i < CANARY; i++) ck_assert(((unsigned char *)exec.scratch)[exec.scratch_bytes + i] == 0xff);
     fdm_free_aligned(exec.scratch);
 }
 
@@ -148,6 +157,44 @@ static struct truth compute_truth(const struct back_case *c) {
     return t;
 }
 
+/* The sizes that winograd_bound.h wants, in place of the direct ones: of d_in from the tile of d_out around a pixel, of
+ * d_weight from the tiles of both operands. */
+static void widen_sizes(const struct back_case *c, struct truth *t) {
+    const int m = c->mode == FDM_CONV_WINOGRAD2 ? 2 : 4, pad = 2 - c->pad, size = m + 2;
+    memset(t->in_size, 0, (size_t)c->n * c->in_c * c->h * c->w * sizeof *t->in_size);
+    memset(t->weight_size, 0, weight_count(c) * sizeof *t->weight_size);
+    for (size_t w = 0; w < (size_t)c->out_c * c->in_c; w++) {
+        const int o = (int)(w / c->in_c), i = (int)(w % c->in_c);
+        double taps = 0, both = 0;
+        for (int tap = 0; tap < 9; tap++) taps += fabs((double)c->weight[w * 9 + tap]);
+        for (int n = 0; n < c->n; n++) {
+            for (int y = 0; y < c->h; y++)
+                for (int x = 0; x < c->w; x++) {
+                    double tile = 0;
+                    for (int p = 0; p < size * size; p++) {
+                        const int dy = y / m * m - pad + p / size, dx = x / m * m - pad + p % size;
+                        if (dy >= 0 && dy < c->d_out.h && dx >= 0 && dx < c->d_out.w)
+                            tile += fabs((double)*f32_at(&c->d_out, n, o, dy, dx));
+                    }
+                    t->in_size[index4(n, i, y, x, c->in_c, c->h, c->w)] += winograd_amplification(m) * taps * tile;
+                }
+            for (int y = 0; y < c->d_out.h; y += 2)
+                for (int x = 0; x < c->d_out.w; x += 2) {
+                    double in = 0, out = 0;
+                    for (int p = 0; p < 16; p++) {
+                        const int iy = y - c->pad + p / 4, ix = x - c->pad + p % 4;
+                        if (iy >= 0 && iy < c->h && ix >= 0 && ix < c->w) in += fabs((double)*f32_at(&c->in, n, i, iy, ix));
+                    }
+                    for (int p = 0; p < 4; p++)
+                        if (y + p / 2 < c->d_out.h && x + p % 2 < c->d_out.w)
+                            out += fabs((double)*f32_at(&c->d_out, n, o, y + p / 2, x + p % 2));
+                    both += in * out;
+                }
+        }
+        for (int tap = 0; tap < 9; tap++) t->weight_size[w * 9 + tap] = winograd_amplification(2) * both;
+    }
+}
+
 static void free_truth(struct truth *t) {
     free(t->d_in), free(t->in_size), free(t->d_weight), free(t->weight_size), free(t->d_bias), free(t->bias_size);
 }
@@ -155,7 +202,8 @@ static void free_truth(struct truth *t) {
 /* error <= roundings * 2^-24 * size, or nothing for exact data; the error as a part of the bound. */
 static double judge(const struct back_case *c, const char *what, size_t at, double got, double expected,
                     double size, double roundings) {
-    const double bound = c->fill == FILL_EXACT ? 0 : roundings * 0x1p-24 * size;
+    const bool thirds = c->mode == FDM_CONV_WINOGRAD4 && strcmp(what, "d_in") == 0; /* in its weights: never exact */
+    const double bound = c->fill == FILL_EXACT && !thirds ? 0 : roundings * 0x1p-24 * size;
     const double error = fabs(got - expected);
     ck_assert_msg(error <= bound, "%s[%zu]: %g instead of %g, error %g > %g", what, at, got, expected, error,
                   bound);
@@ -171,6 +219,7 @@ static double check_case(const struct back_case *c) {
     const double parameter_roundings = fdm_max_int(128, c->d_out.w) + pixels / 64 + c->d_out.h + 8;
     struct truth t = compute_truth(c);
     double worst = 0;
+    if (c->mode != FDM_CONV_DIRECT && (c->fill == FILL_RANDOM || c->mode == FDM_CONV_WINOGRAD4)) widen_sizes(c, &t);
     for (size_t i = 0; i < (size_t)c->n * c->in_c * c->h * c->w; i++) {
         const int x = (int)(i % c->w), y = (int)(i / c->w % c->h), row = (int)(i / ((size_t)c->w * c->h));
         const int n = row / c->in_c, channel = row % c->in_c;
@@ -199,27 +248,30 @@ static double check_case(const struct back_case *c) {
     return worst;
 }
 
-static void against_loops(enum fill fill, int cases, uint64_t seed) {
+static void against_loops(enum fill fill, fdm_conv_mode mode, int cases, uint64_t seed) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     const int count = f32_isas(isas);
     double worst = 0;
     for (int i = 0; i < cases; i++) {
         uint64_t state = seed + (uint64_t)i;
-        struct back_case c = draw_case(&state, fill);
+        struct back_case c = draw_case(&state, fill, mode);
         for (int a = 0; a < count; a++) {
             run_case(&c, isas[a], 1 + i % 3);
             worst = fmax(worst, check_case(&c));
         }
         free_case(&c);
     }
-    printf("%d cases, %s data: worst error / a-priori bound %.3f\n", cases, fill == FILL_EXACT ? "exact" : "random",
-           worst);
+    printf("%s, %d cases, %s data: worst error / a-priori bound %.3f\n", fdm_conv_mode_name(mode), cases,
+           fill == FILL_EXACT ? "exact" : "random", worst);
 }
 
-START_TEST(random_shapes) { against_loops(FILL_RANDOM, CASES, 1000); }
+/* How many cases of a mode: Winograd's are larger. */
+static int cases_of(int mode, int direct) { return mode == FDM_CONV_DIRECT ? direct : direct / 3; }
+
+START_TEST(random_shapes) { against_loops(FILL_RANDOM, (fdm_conv_mode)_i, cases_of(_i, CASES), 1000); }
 END_TEST
 
-START_TEST(exact_shapes) { against_loops(FILL_EXACT, CASES, 2000); }
+START_TEST(exact_shapes) { against_loops(FILL_EXACT, (fdm_conv_mode)_i, cases_of(_i, CASES), 2000); }
 END_TEST
 
 static void check_same(const struct back_case *a, const struct back_case *b, const char *what) {
@@ -269,9 +321,9 @@ static void check_tree(const struct back_case *c, enum fdm_isa isa) {
 START_TEST(same_bits) {
     enum fdm_isa isas[FDM_ISA_COUNT];
     const int count = f32_isas(isas);
-    for (int i = 0; i < SAME_BITS_CASES; i++) {
+    for (int i = 0; i < cases_of(_i, SAME_BITS_CASES); i++) {
         uint64_t state = 3000 + (uint64_t)i;
-        struct back_case c = draw_case(&state, FILL_RANDOM), other = c;
+        struct back_case c = draw_case(&state, FILL_RANDOM, (fdm_conv_mode)_i), other = c;
         run_case(&c, isas[0], 1);
         add_targets(&other, c.d_in.halo, c.d_residual.halo);
         for (int a = 0; a < count; a++) {
@@ -299,6 +351,7 @@ START_TEST(batch_tree) {
         uint64_t state = 4000 + (uint64_t)b;
         struct back_case c = {
             .n = batches[b], .in_c = 24, .out_c = 40, .h = 9, .w = 9, .k = 3, .pad = 1, .has_bias = true};
+        c.mode = (fdm_conv_mode)_i;
         c.scale = sqrt(0.5), c.fill = FILL_RANDOM;
         fill_case(&c, &state);
         for (int a = 0; a < count; a++) {
@@ -385,10 +438,10 @@ int main(void) {
     Suite *suite = suite_create("conv2d_backward");
     TCase *tcase = tcase_create("f32");
     tcase_set_timeout(tcase, 600);
-    tcase_add_test(tcase, random_shapes);
-    tcase_add_test(tcase, exact_shapes);
-    tcase_add_test(tcase, same_bits);
-    tcase_add_test(tcase, batch_tree);
+    tcase_add_loop_test(tcase, random_shapes, 0, FDM_CONV_MODES);
+    tcase_add_loop_test(tcase, exact_shapes, 0, FDM_CONV_MODES);
+    tcase_add_loop_test(tcase, same_bits, 0, FDM_CONV_MODES);
+    tcase_add_loop_test(tcase, batch_tree, 0, FDM_CONV_MODES);
     tcase_add_test(tcase, goldens);
     tcase_add_test(tcase, absent_targets);
     suite_add_tcase(suite, tcase);
