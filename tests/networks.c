@@ -13,16 +13,25 @@
 #include "simd/kernels.h"
 
 int runners(struct runner list[MAX_RUNNERS]) {
-    static const struct runner f32[] = {{"portable", "auto", "portable", true},
-                                        {"avx2", "auto", "avx2", true},
-                                        {"avx512", "auto", "avx512", true}};
+    static const struct runner f32[] = {{"portable", "auto", "portable", true, NULL},
+                                        {"avx2", "auto", "avx2", true, NULL},
+                                        {"avx512", "auto", "avx512", true, NULL}};
     int n = 0;
-    list[n++] = (struct runner){"reference", "reference", NULL, false};
+    list[n++] = (struct runner){"reference", "reference", NULL, false, NULL};
     for (int isa = 0; isa < FDM_ISA_COUNT; isa++) {
         if (fdm_isa_available((enum fdm_isa)isa)) list[n++] = f32[isa];
         else printf("SKIP: %s: this CPU cannot run it\n", f32[isa].label);
     }
     return n;
+}
+
+int runners_of_mode(struct runner list[MAX_RUNNERS], fdm_conv_mode mode) {
+    const int count = runners(list) - 1;
+    for (int k = 0; k < count; k++) {
+        list[k] = list[k + 1];
+        list[k].conv = fdm_conv_mode_name(mode);
+    }
+    return count;
 }
 
 void model_files_find(struct model_files *files) {
@@ -69,7 +78,7 @@ void model_case_close(struct model_case *c) {
 }
 
 fdm_denoiser *model_case_load(const struct model_case *c, const struct runner *r, int threads) {
-    const fdm_run_options options = {.backend = r->backend, .isa = r->isa, .threads = threads};
+    const fdm_run_options options = {.backend = r->backend, .isa = r->isa, .conv = r->conv, .threads = threads};
     fdm_error err = {0};
     fdm_denoiser *d = NULL;
     ck_assert_msg(fdm_denoiser_load(&d, c->path, &options, &err) == FDM_OK, "%s", err.message);

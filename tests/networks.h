@@ -11,10 +11,13 @@
 struct runner {
     const char *label, *backend, *isa;
     bool f32;
+    const char *conv; /* name of an fdm_conv_mode; NULL: the default */
 };
 enum { MAX_RUNNERS = 4 };
 /* The reference, then the f32 backend on every instruction set; prints a SKIP line for each that is lacking. */
 int runners(struct runner list[MAX_RUNNERS]);
+/* The f32 backend on every instruction set, in one convolution mode. */
+int runners_of_mode(struct runner list[MAX_RUNNERS], fdm_conv_mode mode);
 
 /* All model files among the goldens: the published program's, then those of our own PyTorch network. */
 struct model_files {

@@ -12,6 +12,11 @@
  * f32: the published f32 program itself is 4e-7 to 2.7e-6 from the f64 network on these files; 1e-5 is the bound
  * that the makers of the goldens state.  f64: two orders of summation of up to 5000 terms in f64. */
 static const double TOLERANCE_F32 = 1e-5, TOLERANCE_F64 = 1e-12;
+/* F(4x4, 3x3) rounds about five times as much in each 3x3 layer. */
+static const double TOLERANCE_WINOGRAD4 = 5e-5;
+
+static bool is_winograd4(const struct runner *r) { return r->conv && strcmp(r->conv, "winograd4") == 0; }
+static double tolerance_f32(const struct runner *r) { return is_winograd4(r) ? TOLERANCE_WINOGRAD4 : TOLERANCE_F32; }
 
 static double check_close(const char *what, const struct model_case *c, const struct runner *r, const double *got,
                           const double *truth, size_t count, double tolerance) {
@@ -21,8 +26,9 @@ static double check_close(const char *what, const struct model_case *c, const st
     return e.max_scaled;
 }
 
-/* F(c_in x; c_noise) given the published c_in x and noise embedding: nothing but the network differs. */
-static void check_given_embedding(const struct model_case *c, const struct runner *r, fdm_denoiser *d) {
+/* F(c_in x; c_noise) given the published c_in x and noise embedding: nothing but the network differs.  Returns the RMS
+ * error from f64 over that of PyTorch's f32. */
+static double check_given_embedding(const struct model_case *c, const struct runner *r, fdm_denoiser *d) {
     double *x = golden_f64(&c->set, "", "c_in_x"), *embedding = golden_f64(&c->set, "", "emb_noise");
     double *truth = golden_f64(&c->set, "", "F_x_f64_given_emb"), *theirs = golden_f64(&c->set, "", "F_x");
     double *F = malloc(c->pixels * sizeof *F);
@@ -30,16 +36,17 @@ static void check_given_embedding(const struct model_case *c, const struct runne
                                    .augment_labels = c->augment_labels};
     fdm_error err = {0};
     ck_assert_msg(fdm_network_forward(d, F, &args, &err) == FDM_OK, "%s", err.message);
-    const double worst = check_close("F_x given embedding", c, r, F, truth, c->pixels, r->f32 ? TOLERANCE_F32 : TOLERANCE_F64);
+    const double worst = check_close("F_x given embedding", c, r, F, truth, c->pixels, r->f32 ? tolerance_f32(r) : TOLERANCE_F64);
     const struct golden_error pytorch = golden_compare(theirs, truth, c->pixels);
     const struct golden_error ours = golden_compare(F, truth, c->pixels);
-    printf("%-72s %-9s max %.2e rms %.2e   PyTorch f32: max %.2e rms %.2e\n", c->path, r->label, worst,
-           ours.rms / ours.truth_max, pytorch.max_scaled, pytorch.rms / pytorch.truth_max);
+    printf("%-72s %-9s %-9s max %.2e rms %.2e   PyTorch f32: max %.2e rms %.2e\n", c->path, r->label,
+           r->conv ? r->conv : "", worst, ours.rms / ours.truth_max, pytorch.max_scaled, pytorch.rms / pytorch.truth_max);
     free(x);
     free(embedding);
     free(truth);
     free(theirs);
     free(F);
+    return ours.rms / pytorch.rms;
 }
 
 static void check_optional(const struct model_case *c, const struct runner *r, fdm_denoiser *d, const char *name,
@@ -62,8 +69,8 @@ static void check_denoiser(const struct model_case *c, const struct runner *r, f
     double *F = golden_f64(&c->set, "", "F_x_f64_given_emb"), *out = golden_f64(&c->set, "", "out");
     double *out_f64 = golden_f64(&c->set, "", "out_f64");
     if (r->f32) {
-        check_close("F_x", c, r, got.F, F, c->pixels, TOLERANCE_F32);
-        check_close("out", c, r, got.D, out, c->pixels, TOLERANCE_F32);
+        check_close("F_x", c, r, got.F, F, c->pixels, tolerance_f32(r));
+        check_close("out", c, r, got.D, out, c->pixels, tolerance_f32(r));
     } else {
         /* 1e-10: the angles of the noise embedding reach 1e5 rad, where f64 itself is 1e-11 apart */
         check_close("out", c, r, got.D, out_f64, c->pixels, 1e-10);
@@ -93,6 +100,35 @@ START_TEST(golden_networks) {
         }
         model_case_close(&c);
     }
+    model_files_free(&files);
+}
+END_TEST
+
+/* P3, in every mode: the RMS error from f64 is no larger than PyTorch's on the same inputs.  Single networks are small (16
+ * channels here and there) and their few thousand outputs scatter, so the promise is held in the geometric mean and 1.5 is
+ * allowed to one; winograd4 promises nothing, its factor is printed and kept below ten.  The fastest instruction set
+ * stands for all: same_bits. */
+START_TEST(accuracy_beside_pytorch) {
+    struct runner list[MAX_RUNNERS];
+    const struct runner *r = &list[runners_of_mode(list, (fdm_conv_mode)_i) - 1];
+    struct model_files files;
+    double log_sum = 0, worst = 0;
+    model_files_find(&files);
+    for (size_t i = 0; i < files.count; i++) {
+        struct model_case c;
+        model_case_open(&c, files.paths[i]);
+        fdm_denoiser *d = model_case_load(&c, r, 2);
+        const double ratio = check_given_embedding(&c, r, d);
+        check_denoiser(&c, r, d);
+        ck_assert_msg(ratio <= (is_winograd4(r) ? 10 : 1.5), "%s, %s: RMS error %.2f of PyTorch's", c.path, r->conv, ratio);
+        log_sum += log(ratio);
+        worst = fmax(worst, ratio);
+        fdm_denoiser_free(&d);
+        model_case_close(&c);
+    }
+    const double mean = exp(log_sum / (double)files.count);
+    printf("%s: RMS error over PyTorch's, %zu networks: geometric mean %.3f, worst %.3f\n", r->conv, files.count, mean, worst);
+    ck_assert_msg(mean <= 1 || is_winograd4(r), "%s: geometric mean %.3f", r->conv, mean);
     model_files_free(&files);
 }
 END_TEST
@@ -196,7 +232,7 @@ static void run_traced(const struct model_case *c, const struct runner *r, int t
 
 START_TEST(same_bits) {
     struct runner list[MAX_RUNNERS];
-    const int count = runners(list);
+    const int count = runners_of_mode(list, (fdm_conv_mode)_i);
     struct model_files files;
     model_files_find(&files);
     for (size_t i = 0; i < files.count; i++) {
@@ -204,8 +240,8 @@ START_TEST(same_bits) {
         model_case_open(&c, files.paths[i]);
         fdm_tensors base = {0}, other = {0};
         struct denoised D, E;
-        run_traced(&c, &list[1], 1, 0, 0, &base, &D); /* portable, one thread */
-        for (int k = 1; k < count; k++)
+        run_traced(&c, &list[0], 1, 0, 0, &base, &D); /* portable, one thread */
+        for (int k = 0; k < count; k++)
             for (int threads = 1; threads <= 4; threads += threads < 2 ? 1 : 2) {
                 char what[256];
                 snprintf(what, sizeof what, "%s: portable, 1 thread against %s, %d threads", c.path, list[k].label, threads);
@@ -238,7 +274,8 @@ int main(void) {
     tcase_add_test(tests, golden_networks);
     tcase_add_test(tests, scalar_sigma);
     tcase_add_test(tests, golden_trace);
-    tcase_add_test(tests, same_bits);
+    tcase_add_loop_test(tests, accuracy_beside_pytorch, 0, FDM_CONV_MODES);
+    tcase_add_loop_test(tests, same_bits, 0, FDM_CONV_MODES);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
