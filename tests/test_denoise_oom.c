@@ -1,4 +1,5 @@
-/* test_denoise_oom.c - a small `denoise` in which each allocation fails in turn: nothing leaks, nothing crashes. */
+/* test_denoise_oom.c - a small `denoise` in which each allocation fails in turn: nothing leaks, nothing crashes; and a
+ * second one of the same size, which allocates nothing. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,7 +55,7 @@ static void sweep(const char *what, const char *backend, const char *isa, bool t
     struct model_case c;
     model_case_open(&c, MODEL);
     c.n = 1; /* one sample will do */
-    struct job j = {&c, {what, backend, isa, true}, trace, ""};
+    struct job j = {&c, {what, backend, isa, true, NULL}, trace, ""};
     const long allocations = oom_sweep(what, denoise, &j);
     ck_assert_msg(!j.problem[0], "%s: %s", what, j.problem);
     ck_assert_msg(allocations >= 0, "%s: see above", what);
@@ -68,6 +69,33 @@ END_TEST
 START_TEST(denoise_reference) { sweep("denoise, reference", "reference", NULL, false); }
 END_TEST
 
+/* No memory is asked for after the first run: with every allocation failing the second gives the same bits. */
+START_TEST(second_run_allocates_nothing) {
+    static const char *const ways[][2] = {{"auto", "direct"}, {"auto", "winograd2"}, {"auto", "winograd4"}, {"reference", NULL}};
+    const fdm_run_options options = {.backend = ways[_i][0], .conv = ways[_i][1], .threads = 2};
+    struct model_case c;
+    fdm_denoiser *d = NULL;
+    fdm_error err = {0};
+    if (!oom_available()) {
+        printf("SKIP: allocations cannot be counted here\n");
+        return;
+    }
+    model_case_open(&c, "tests/golden/net_EDMPrecond_ncsnpp_r16.safetensors");
+    double *D = calloc(2 * c.pixels, sizeof *D);
+    const fdm_denoise_args args = {.n = c.n, .x = c.x, .sigma = c.sigma, .class_labels = c.class_labels,
+                                   .augment_labels = c.augment_labels};
+    ck_assert(D && fdm_denoiser_load(&d, c.path, &options, &err) == FDM_OK && fdm_denoise(d, D, &args, &err) == FDM_OK);
+    oom_arm(0, true);
+    const fdm_status status = fdm_denoise(d, D + c.pixels, &args, &err);
+    const long failed = oom_disarm();
+    ck_assert_msg(status == FDM_OK && failed == 0, "%ld allocations: %s", failed, err.message);
+    ck_assert(memcmp(D, D + c.pixels, c.pixels * sizeof *D) == 0);
+    fdm_denoiser_free(&d);
+    free(D);
+    model_case_close(&c);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("denoise_oom");
     TCase *tests = tcase_create("denoise_oom");
@@ -75,6 +103,7 @@ int main(void) {
     tcase_add_test(tests, denoise_f32);
     tcase_add_test(tests, denoise_f32_traced);
     tcase_add_test(tests, denoise_reference);
+    tcase_add_loop_test(tests, second_run_allocates_nothing, 0, 4);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

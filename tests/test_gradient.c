@@ -241,7 +241,7 @@ enum { EVERY = 27 };
 enum { EVERY = 9 };
 #endif
 START_TEST(finite_differences) {
-    const struct runner reference = {"reference", "reference", NULL, false};
+    const struct runner reference = {"reference", "reference", NULL, false, NULL};
     struct model_files files;
     model_files_find(&files);
     ck_assert_uint_eq(files.count, MODELS);
@@ -287,7 +287,7 @@ END_TEST
 enum { BATCH = 8 };
 
 static void check_against_f64(const char *path, const struct batch *b, const float *gradient, const struct runner *r) {
-    const struct runner reference = {"reference", "reference", NULL, false};
+    const struct runner reference = {"reference", "reference", NULL, false, NULL};
     fdm_gradient *g = open_model(path, &reference, 2, FDM_RECOMPUTE_OFF);
     const fdm_gradient_args args = part(b, 0, b->n, 0.25);
     double *truth = compute(g, &args), worst = 0;
@@ -364,7 +364,7 @@ START_TEST(same_bits) {
 END_TEST
 
 START_TEST(recompute_saves_memory) {
-    const struct runner portable = {"portable", "auto", "portable", true};
+    const struct runner portable = {"portable", "auto", "portable", true, NULL};
     size_t bytes[3];
     for (int way = 0; way < 3; way++) {
         fdm_gradient *g = open_model(FDM_TEST_GOLDEN_DIR "/net_FDM_VPPrecond_ddpmpp_r16_m2_lab_aug.safetensors", &portable, 1,
@@ -384,7 +384,7 @@ START_TEST(recompute_saves_memory) {
 END_TEST
 
 START_TEST(refusals) {
-    const struct runner portable = {"portable", "auto", "portable", true};
+    const struct runner portable = {"portable", "auto", "portable", true, NULL};
     fdm_gradient *g = open_model(FDM_TEST_GOLDEN_DIR "/net_VPPrecond_ddpmpp_tiny_r16_lab.safetensors", &portable, 1,
                                  FDM_RECOMPUTE_OFF);
     struct batch b = make_batch(fdm_gradient_config(g), 1, 1);

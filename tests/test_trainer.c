@@ -14,8 +14,8 @@
 #include "networks.h"
 
 enum { BATCH = 8 };
-static const struct runner portable = {"portable", "auto", "portable", true}, best = {"best", "auto", NULL, true},
-                           reference = {"reference", "reference", NULL, false};
+static const struct runner portable = {"portable", "auto", "portable", true, NULL}, best = {"best", "auto", NULL, true, NULL},
+                           reference = {"reference", "reference", NULL, false, NULL};
 
 static fdm_config small_config(fdm_precond_kind kind) {
     fdm_config c;

@@ -355,15 +355,32 @@ static void convolve_strip(const struct call *c, size_t index, int split) {
     }
 }
 
-/* Strips of equal length that are whole register tiles.  Where there are too few of them for all threads, the outputs
- * are split first (each part transforms the input for itself, a few per cent of its work), then strips get shorter. */
+/* Roughly how long a way to cut the work takes, in tiles x units of outputs: each strip costs some tiles more for
+ * streaming the weights, each part of the outputs a sixth of a unit for transforming the input (bench/LOG.md). */
+static double makespan(const struct call *c, size_t strip, int splits) {
+    const double per_strip = 3, per_part = 1.0 / 6;
+    const size_t threads = (size_t)c->exec->threads, whole = c->tiles / strip * splits, rest = c->tiles % strip;
+    double tiles = (double)(whole / threads) * ((double)strip + per_strip);
+    if (whole % threads) tiles += (double)strip + per_strip;
+    else if (rest) tiles += ((double)rest + per_strip) * (double)((splits + threads - 1) / threads);
+    return tiles * (fdm_div_up(c->units.count, splits) + per_part);
+}
+
+/* Strips of equal length that are whole register tiles, and into how many parts the outputs are split, so that all threads
+ * are busy for the same time. */
 static void choose_strips(struct call *c) {
-    const size_t tile = (size_t)c->exec->conv->tile, wanted = c->exec->threads > 1 ? 2 * (size_t)c->exec->threads : 1;
-    size_t strips = (c->tiles + c->method->strip - 1) / c->method->strip;
-    c->splits = (int)((wanted + strips - 1) / strips);
-    if (c->splits > c->units.count) c->splits = c->units.count;
-    if (strips * c->splits < wanted) strips = (wanted + c->splits - 1) / c->splits;
-    c->strip = (int)fdm_round_up((c->tiles + strips - 1) / strips, tile);
+    const size_t tile = (size_t)c->exec->conv->tile, least = (c->tiles + c->method->strip - 1) / c->method->strip;
+    double best = 0;
+    for (size_t strips = least; strips <= least + 4 * (size_t)c->exec->threads; strips++) {
+        const size_t strip = fdm_round_up((c->tiles + strips - 1) / strips, tile);
+        for (int splits = 1; splits <= c->units.count; splits++) {
+            const double time = makespan(c, strip, splits);
+            if (best > 0 && time >= best) continue;
+            best = time;
+            c->strip = (int)strip;
+            c->splits = splits;
+        }
+    }
 }
 
 void fdm_winograd_conv2d(const struct fdm_winograd *method, const struct fdm_exec *exec, float *scratch,

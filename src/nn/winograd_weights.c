@@ -176,15 +176,21 @@ static void weights_unit(const struct call *c, int block_unit, int vector_unit) 
     store(c, &unit, stack);
 }
 
+/* Units of whole groups of the micro-kernel; smaller ones where there are too few for all threads. */
+static void choose_units(struct call *c) {
+    const int max = c->exec->conv->max_vectors, wanted = c->exec->threads > 1 ? 4 * c->exec->threads : 1;
+    c->block_units = fdm_conv_groups(c->blocks, UNIT_BLOCKS);
+    c->vector_units = fdm_conv_groups(c->vectors, UNIT_VECTORS / max * max);
+    while (c->block_units * c->vector_units < wanted && c->block_units < c->blocks) c->block_units++;
+    while (c->block_units * c->vector_units < wanted && c->vector_units < c->vectors) c->vector_units++;
+}
+
 void fdm_winograd_weights_backward(const struct fdm_exec *exec, float *scratch, const struct fdm_map *d_out,
                                    const struct fdm_map *in, const struct fdm_conv2d_backward_args *args) {
     struct call c = {.exec = exec, .d_out = d_out, .in = in, .args = args, .scratch = scratch};
     c.tiling = fdm_winograd_tile(fdm_winograd_method(2), in, args->pad);
     c.blocks = fdm_f32_blocks(in->c), c.vectors = fdm_f32_blocks(d_out->c);
-    c.block_units = fdm_conv_groups(c.blocks, UNIT_BLOCKS), c.vector_units = fdm_conv_groups(c.vectors, UNIT_VECTORS);
-    /* smaller units where there are too few for all threads */
-    while (c.block_units * c.vector_units < 4 * exec->threads && c.block_units < c.blocks && exec->threads > 1) c.block_units++;
-    while (c.block_units * c.vector_units < 4 * exec->threads && c.vector_units < c.vectors && exec->threads > 1) c.vector_units++;
+    choose_units(&c);
     const int units = c.block_units * c.vector_units;
 #pragma omp parallel num_threads(exec->threads)
     {
