@@ -360,9 +360,8 @@ static void convolve_strip(const struct call *c, size_t index, int split) {
 static double makespan(const struct call *c, size_t strip, int splits) {
     const double per_strip = 3, per_part = 1.0 / 6;
     const size_t threads = (size_t)c->exec->threads, whole = c->tiles / strip * splits, rest = c->tiles % strip;
-    double tiles = (double)(whole / threads) * ((double)strip + per_strip);
-    if (whole % threads) tiles += (double)strip + per_strip;
-    else if (rest) tiles += ((double)rest + per_strip) * (double)((splits + threads - 1) / threads);
+    const size_t turns = (whole + threads - 1) / threads, short_turns = rest && whole % threads == 0 ? 1 : 0;
+    const double tiles = (double)turns * ((double)strip + per_strip) + (double)short_turns * ((double)rest + per_strip);
     return tiles * (fdm_div_up(c->units.count, splits) + per_part);
 }
 
