@@ -97,6 +97,21 @@ void f32_check_zeros(const struct fdm_map *m, const char *what) {
     }
 }
 
+enum { CANARY = 4096 };
+
+void *f32_scratch(size_t bytes) {
+    unsigned char *scratch = fdm_malloc_aligned(bytes + CANARY);
+    ck_assert_ptr_nonnull(scratch);
+    return memset(scratch, 0xff, bytes + CANARY);
+}
+
+void f32_scratch_free(void *scratch, size_t bytes) {
+    const unsigned char *canary = (const unsigned char *)scratch + bytes;
+    for (int i = 0; i < CANARY; i++)
+        if (canary[i] != 0xff) ck_abort_msg("byte %d behind a scratch of %zu bytes was written", i, bytes);
+    fdm_free_aligned(scratch);
+}
+
 struct fdm_map f32_sample(const struct fdm_map *m, int n) {
     struct fdm_map one = f32_map(1, m->c, m->h, m->w, m->halo);
     size_t bytes = f32_map_bytes(&one);

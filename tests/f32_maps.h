@@ -28,6 +28,9 @@ size_t f32_map_bytes(const struct fdm_map *m);
 float *f32_at(const struct fdm_map *m, int n, int c, int y, int x);
 /* Fails the running test unless halo and pad channels are zero. */
 void f32_check_zeros(const struct fdm_map *m, const char *what);
+/* Scratch of exactly that size, all NaN, with a canary behind it; freeing fails the running test if the canary changed. */
+void *f32_scratch(size_t bytes);
+void f32_scratch_free(void *scratch, size_t bytes);
 /* A copy of one sample. */
 struct fdm_map f32_sample(const struct fdm_map *m, int n);
 

@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "fdm/safetensors.h"
 #include "golden.h"
+#include "nn/winograd.h"
 #include "simd/kernels.h"
 
 int runners(struct runner list[MAX_RUNNERS]) {
@@ -75,6 +76,16 @@ void model_case_close(struct model_case *c) {
     free(c->class_labels);
     free(c->augment_labels);
     fdm_tensors_free(&c->set);
+}
+
+int model_winograd_layers(const fdm_tensors *model) {
+    int layers = 0;
+    for (size_t i = 0; i < model->count; i++) {
+        const fdm_tensor *t = &model->items[i];
+        layers += t->ndim == 4 && t->shape[2] == t->shape[3] && strncmp(t->name, "model.", 6) == 0 &&
+                  fdm_winograd_suits((int)t->shape[1], (int)t->shape[0], (int)t->shape[2]);
+    }
+    return layers;
 }
 
 fdm_denoiser *model_case_load(const struct model_case *c, const struct runner *r, int threads) {

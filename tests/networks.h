@@ -37,6 +37,8 @@ struct model_case {
 };
 void model_case_open(struct model_case *c, const char *path);
 void model_case_close(struct model_case *c);
+/* How many of a model's 3x3 convolutions the Winograd modes compute their way; where there is none, all modes are one. */
+int model_winograd_layers(const fdm_tensors *model);
 fdm_denoiser *model_case_load(const struct model_case *c, const struct runner *r, int threads);
 
 /* D and F of the case's inputs (fresh arrays of c->pixels). */

@@ -92,9 +92,39 @@ verdict "-q is silent when all is well" test $? = 0 -a ! -s "$tmp/out"
 for value in 0 -1 1025 two 99999999999; do try 2 '--threads' compare "$a" "$a" --threads "$value"; done
 try 2 '--isa' compare "$a" "$a" --isa sse9
 try 2 '--backend' compare "$a" "$a" --backend gpu
+try 2 '--conv winograd3: wants one of direct, winograd2, winograd4' compare "$a" "$a" --conv winograd3
+try 2 '--conv needs a value' compare "$a" "$a" --conv
+for mode in direct winograd2 winograd4; do try 0 pass compare "$a" "$a" --conv "$mode"; done
 try 0 pass compare "$a" "$a" --threads 2 --isa portable --backend reference
 FDM_ISA=sse9 try 2 'FDM_ISA' compare "$a" "$a"
 FDM_ISA='' try 0 pass compare "$a" "$a"
+
+# ---- Convolution modes: what they change and what they leave alone --------------------------------------------------
+net=tests/golden/net_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug.safetensors
+denoise() { # NAME OPTION...: $tmp/NAME.safetensors
+    local out=$tmp/$1.safetensors
+    shift
+    "$fdm" denoise -q --model "$net" --in "$net" --out "$out" --isa portable --threads 1 "$@" >/dev/null 2>"$tmp/err" \
+        || fail "fdm denoise $*: $(head -c 300 "$tmp/err")"
+}
+same() { cmp -s "$tmp/$1.safetensors" "$tmp/$2.safetensors"; }
+for mode in direct winograd2 winograd4; do denoise "$mode" --conv "$mode"; done
+denoise default
+denoise truth --backend reference
+verdict "--conv winograd2 is the default" same default winograd2
+if same direct winograd2 || same direct winograd4 || same winograd2 winograd4; then fail "a mode changes no bit"; else ok "each mode rounds in its own way"; fi
+try 0 pass compare "$tmp/direct.safetensors" "$tmp/winograd2.safetensors" --mtol 5e-6 # two f32 results, each within 2.7e-6
+try 0 pass compare "$tmp/direct.safetensors" "$tmp/winograd4.safetensors" --mtol 5e-5
+try 1 fail compare "$tmp/direct.safetensors" "$tmp/winograd4.safetensors" --mtol 1e-9
+for mode in direct winograd4; do
+    denoise "truth-$mode" --backend reference --conv "$mode"
+    verdict "--backend reference takes no notice of --conv $mode" same truth "truth-$mode"
+    for isa in avx2 avx512; do
+        if ! grep -qw "${isa/avx512/avx512vl}" /proc/cpuinfo; then skip "no $isa here"; continue; fi
+        "$fdm" denoise -q --model "$net" --in "$net" --out "$tmp/$mode-$isa.safetensors" --isa "$isa" --threads 3 --conv "$mode"
+        verdict "--conv $mode: $isa with 3 threads writes portable's bytes" same "$mode" "$mode-$isa"
+    done
+done
 
 # ---- Streams and signals -----------------------------------------------------------------------------------------
 if [ -e /dev/full ]; then

@@ -140,11 +140,83 @@ START_TEST(trained_activations) {
 }
 END_TEST
 
+/* F of a whole trained network, inputs of a given size from almost clean to almost noise, against the reference given the
+ * same noise embedding: the RMS errors of the modes beside each other, sample by sample. */
+enum { LEVELS = 12 };
+
+static double *network(const struct runner *r, const double *x, const double *c_noise, const double *embedding,
+                       const double *labels, size_t image, fdm_tensors *traces) {
+    const fdm_run_options options = {.backend = r->backend, .isa = r->isa, .conv = r->conv, .threads = 2};
+    fdm_denoiser *d = NULL;
+    fdm_error err = {0};
+    double *F = calloc(LEVELS * image, sizeof *F);
+    ck_assert_ptr_nonnull(F);
+    ck_assert_msg(fdm_denoiser_load(&d, MODEL, &options, &err) == FDM_OK, "%s", err.message);
+    const fdm_network_args args = {.n = LEVELS, .x = x, .c_noise = c_noise, .noise_embedding = embedding, .class_labels = labels,
+                                   .trace = traces ? collect_trace : NULL, .trace_user = traces};
+    ck_assert_msg(fdm_network_forward(d, F, &args, &err) == FDM_OK, "%s", err.message);
+    fdm_denoiser_free(&d);
+    return F;
+}
+
+START_TEST(trained_network) {
+    enum { IMAGE = 3 * 16 * 16, LABELS = 10 };
+    static double x[LEVELS * IMAGE], labels[LEVELS * LABELS];
+    double c_noise[LEVELS], log_sum[FDM_CONV_MODES] = {0}, worst[FDM_CONV_MODES] = {0};
+    const struct runner reference = {"reference", "reference", NULL, false, NULL};
+    struct runner r = {"best", "auto", NULL, true, "direct"};
+    fdm_tensors traces = {0};
+    uint64_t state = 11;
+    for (int s = 0; s < LEVELS; s++) {
+        const double sigma = 0.02 * pow(1000, s / (LEVELS - 1.0)), c_in = 1 / sqrt(sigma * sigma + 0.25);
+        for (int i = 0; i < IMAGE; i++) { /* a bright square on a dark ground, and noise */
+            const int at = i % 16, y = i / 16 % 16;
+            const double clean = at > 3 && at < 12 && y > 4 && y < 13 ? 0.8 : -0.7;
+            x[s * IMAGE + i] = (double)(float)(c_in * (clean + 1.73 * sigma * test_uniform(&state)));
+        }
+        c_noise[s] = (double)(float)(log(sigma) / 4);
+        labels[s * LABELS + s % LABELS] = 1;
+    }
+    free(network(&r, x, c_noise, NULL, labels, IMAGE, &traces));
+    const fdm_tensor *noise = fdm_tensors_find(&traces, "model.map_noise");
+    ck_assert_msg(noise && noise->shape[0] == LEVELS, "no trace of map_noise");
+    double *embedding = malloc((size_t)fdm_tensor_numel(noise) * sizeof *embedding), *F[FDM_CONV_MODES];
+    ck_assert_ptr_nonnull(embedding);
+    for (int64_t i = 0; i < fdm_tensor_numel(noise); i++) embedding[i] = fdm_tensor_get(noise, i);
+    double *truth = network(&reference, x, c_noise, embedding, labels, IMAGE, NULL);
+    for (int mode = 0; mode < FDM_CONV_MODES; mode++) {
+        r.conv = fdm_conv_mode_name((fdm_conv_mode)mode);
+        F[mode] = network(&r, x, c_noise, embedding, labels, IMAGE, NULL);
+    }
+    for (int s = 0; s < LEVELS; s++) {
+        double square[FDM_CONV_MODES] = {0};
+        for (int mode = 0; mode < FDM_CONV_MODES; mode++) {
+            for (int i = s * IMAGE; i < (s + 1) * IMAGE; i++) square[mode] += (F[mode][i] - truth[i]) * (F[mode][i] - truth[i]);
+            const double ratio = sqrt(square[mode] / square[FDM_CONV_DIRECT]);
+            log_sum[mode] += log(ratio);
+            worst[mode] = fmax(worst[mode], ratio);
+        }
+        ck_assert(square[FDM_CONV_DIRECT] > 0 && square[FDM_CONV_DIRECT] < 1e-8);
+    }
+    for (int mode = 0; mode < FDM_CONV_MODES; mode++) {
+        printf("%s: RMS error of F over the direct mode's, %d noise levels of %s: geometric mean %.3f, worst %.3f\n",
+               fdm_conv_mode_name((fdm_conv_mode)mode), LEVELS, MODEL, exp(log_sum[mode] / LEVELS), worst[mode]);
+        free(F[mode]);
+    }
+    ck_assert(exp(log_sum[FDM_CONV_WINOGRAD2] / LEVELS) <= 1 && worst[FDM_CONV_WINOGRAD2] <= 1.5);
+    ck_assert(exp(log_sum[FDM_CONV_WINOGRAD4] / LEVELS) <= 6);
+    free(truth);
+    free(embedding);
+    fdm_tensors_free(&traces);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("winograd");
     TCase *tests = tcase_create("accuracy");
     tcase_set_timeout(tests, 600);
     tcase_add_test(tests, trained_activations);
+    tcase_add_test(tests, trained_network);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
