@@ -17,7 +17,7 @@
 #include "nn/conv2d.h"
 #include "nn/f32_layers.h"
 #include "nn/f32_map.h"
-#include "nn/sample_tree.h"
+#include "nn/f32_tree.h"
 #include "simd/conv.h"
 #include "simd/kernel_table.h"
 
@@ -377,7 +377,7 @@ static void unit_rows(struct weights_rows *rows, const struct weights_call *call
 static void weights_unit(const struct weights_call *call, int first_group, int unit) {
     const int group_count = fdm_min_int(call->group_run, call->groups - first_group);
     const int max = call->exec->conv->max_vectors;
-    float *top = call->sums + (size_t)fdm_thread_index() * call->thread_sums; /* of the stack: the next free leaf */
+    float *stack = call->sums + (size_t)fdm_thread_index() * call->thread_sums; /* partial trees */
     struct weights_rows rows;
     struct weights_group groups[UNIT_VECTORS];
     size_t size = 0;
@@ -389,16 +389,12 @@ static void weights_unit(const struct weights_call *call, int first_group, int u
         groups[g].offset = size;
         size += (size_t)rows.count * groups[g].vectors * LANES;
     }
-    for (int n = 0; n < call->in->n; n++, top += size, trees++) {
-        sample_gradient(call, top, &rows, groups, group_count, size, n);
-        for (int m = fdm_tree_merges(n); m > 0; m--, top -= size, trees--) {
-            call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
-        }
+    for (int n = 0; n < call->in->n; n++) {
+        sample_gradient(call, stack + size * (size_t)trees, &rows, groups, group_count, size, n);
+        trees = fdm_f32_merge_trees(call->exec, stack, trees + 1, fdm_tree_merges(n), size);
     }
-    for (top -= size; trees > 1; trees--, top -= size) {
-        call->exec->kernels->add_scale(top - size, top - size, top, 1, size);
-    }
-    for (int g = 0; g < group_count; g++) store_gradient(call, top, &rows, &groups[g]);
+    (void)fdm_f32_merge_trees(call->exec, stack, trees, trees - 1, size);
+    for (int g = 0; g < group_count; g++) store_gradient(call, stack, &rows, &groups[g]);
 }
 
 void fdm_f32_bias_gradient(const struct fdm_exec *exec, const struct fdm_map *d_out, float scale, float *d_bias,

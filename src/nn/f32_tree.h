@@ -6,6 +6,16 @@
 #include "nn/sample_tree.h"
 #include "simd/kernel_table.h"
 
+/* The last merges of a stack of `trees` partial sums, `size` floats each, left + right; returns how many trees remain.  After
+ * leaf i was pushed: merges = fdm_tree_merges(i); at the end: trees - 1. */
+static inline int fdm_f32_merge_trees(const struct fdm_exec *exec, float *stack, int trees, int merges, size_t size) {
+    for (; merges > 0; merges--, trees--) {
+        float *left = stack + size * (size_t)(trees - 2);
+        exec->kernels->add_scale(left, left, left + size, 1.0f, size);
+    }
+    return trees;
+}
+
 /* rows (n, length): row 0 becomes the tree's sum of all rows; the others are used up.  The rows themselves hold the
  * partial sums: a tree's is in the row of its first sample. */
 static inline void fdm_f32_sum_samples(const struct fdm_exec *exec, float *rows, int n, size_t length) {

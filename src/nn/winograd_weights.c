@@ -13,7 +13,7 @@
 #include "base/threads.h"
 #include "nn/conv2d.h"
 #include "nn/f32_map.h"
-#include "nn/sample_tree.h"
+#include "nn/f32_tree.h"
 #include "nn/winograd.h"
 #include "simd/conv.h"
 #include "simd/kernel_table.h"
@@ -161,18 +161,12 @@ static void weights_unit(const struct call *c, int block_unit, int vector_unit) 
     unit.vectors = fdm_part_first(c->vectors, c->vector_units, vector_unit + 1) - unit.first_vector;
     unit.channels = fdm_min_int(unit.blocks * LANES, c->in->c - unit.first_block * LANES);
     const size_t size = (size_t)unit.channels * TAPS * unit.vectors * LANES;
-    int top = 0;
+    int trees = 0;
     for (int n = 0; n < c->in->n; n++) {
-        sample_gradient(c, &unit, stack + size * top++, n);
-        for (int m = fdm_tree_merges(n); m > 0; m--, top--) {
-            float *left = stack + size * (top - 2);
-            c->exec->kernels->add_scale(left, left, left + size, 1, size);
-        }
+        sample_gradient(c, &unit, stack + size * (size_t)trees, n);
+        trees = fdm_f32_merge_trees(c->exec, stack, trees + 1, fdm_tree_merges(n), size);
     }
-    for (; top > 1; top--) {
-        float *left = stack + size * (top - 2);
-        c->exec->kernels->add_scale(left, left, left + size, 1, size);
-    }
+    (void)fdm_f32_merge_trees(c->exec, stack, trees, trees - 1, size);
     store(c, &unit, stack);
 }
 
