@@ -105,7 +105,13 @@ for number in 00000 00001; do
 done
 
 # ---- Stopped and resumed ---------------------------------------------------------------------------------------------
-long=(--duration 0.0016) # 200 updates
+images=1600 kills=30 # 200 updates
+if [ -n "${SANITIZE:-}" ]; then
+    images=1008 kills=5
+    echo "only 126 updates and 5 kills: the program is slow under sanitizers"
+fi
+long=(--duration "$(printf '0.%06d' $images)")
+last=$(printf 'training-state-%09d.safetensors' $images) before_last=$(printf 'training-state-%09d.safetensors' $((images - 16)))
 run whole "${long[@]}"
 background() { # NAME ARGUMENT...: started with default signals, which a background job has not; its id in $pid
     local name=$1
@@ -140,16 +146,11 @@ done
 
 # Longer than planned: the same as planning it so, whose settings alone differ.
 run short --duration 0.0008
-resume short --duration 0.0016
+resume short "${long[@]}"
 verdict "--duration raised: the same network" cmp "$tmp/whole/network-snapshot-000001.safetensors" \
     "$tmp/short/network-snapshot-000001.safetensors"
 
 # ---- Killed ----------------------------------------------------------------------------------------------------------
-kills=30
-if [ -n "${SANITIZE:-}" ]; then
-    kills=5
-    echo "only $kills kills: the program is slow under sanitizers"
-fi
 RANDOM=20240 done_runs=0 hit=0
 for ((k = 0; k < kills; k++)); do
     if [ -s "$tmp/killed/training_options.json" ]; then
@@ -224,7 +225,7 @@ cp -r "$tmp/copyTERM" "$tmp/full"
 before=$(cd "$tmp/full" && sha256sum training-state-*)
 (ulimit -f 500 && exec "$fdm" train --resume "$tmp/full" -q >"$tmp/out.log" 2>"$tmp/err" </dev/null)
 verdict "states do not fit: exit code 4 at the end" test $? = 4
-verdict "in one line that names the file" test "$(grep -c 'the last training state was not written: .*training-state-000001600.safetensors: ' "$tmp/err")" = 1
+verdict "in one line that names the file" test "$(grep -c 'the last training state was not written: .*'"$last: " "$tmp/err")" = 1
 verdict "log.txt warns" grep -q '^warning: the training state was not written: .*training-state-.*training goes on' "$tmp/full/log.txt"
 verdict "the old states are whole" test "$(cd "$tmp/full" && sha256sum training-state-*)" = "$before"
 verdict "nothing half-written is left" test -z "$(find "$tmp/full" -name '.fdm-*')"
@@ -453,6 +454,6 @@ verdict "$(grep -c '^ok' "$tmp/many") wrong values of settings: refused in one l
 grep '^FAIL' "$tmp/many" | head -n 5
 sed 's/"lr": 0.001/"lr": 0.002/' "$good" >"$tmp/data/training_options.json"
 cp "$tmp/copyINT"/training-state* "$tmp/data/"
-rm -f "$tmp/data/training-state-000001600.safetensors" "$tmp/data/training-state-000001592.safetensors"
+rm -f "$tmp/data/$last" "$tmp/data/$before_last"
 refuse 3 'other settings than training_options.json' --resume "$tmp/data"
 finish
