@@ -146,16 +146,6 @@ static void check_tensor(const struct runner *r, const char *file, const fdm_ten
     free(got);
 }
 
-/* Runners of a build: under a sanitizer, where a step takes twenty times as long, all but the last. */
-static int runners_of_build(struct runner list[MAX_RUNNERS]) {
-    const int count = runners(list);
-#ifdef FDM_POISON
-    return count > 2 ? count - 1 : count;
-#else
-    return count;
-#endif
-}
-
 START_TEST(trajectory) {
     const struct trajectory_case *c = &trajectories[_i];
     struct runner list[MAX_RUNNERS];
@@ -167,8 +157,11 @@ START_TEST(trajectory) {
         return;
     }
     golden_load(&golden, c->file);
-    const int count = runners_of_build(list);
+    const int count = runners(list);
     for (int k = 0; k < count; k++) {
+#ifdef FDM_POISON /* a sanitizer build, where a step takes twenty times as long: each case with one runner */
+        if (k != _i % count) continue;
+#endif
         fdm_tensors states = {0};
         fdm_error err = {0};
         snprintf(arguments, sizeof arguments,
@@ -222,6 +215,9 @@ START_TEST(same_bits) {
         for (int k = 1; k < count; k++)
             for (size_t v = 0; v < 3; v++) {
                 const bool first = k == 1 && v == 0;
+#ifdef FDM_POISON
+                if (!first && v != (size_t)k % 3) continue;
+#endif
                 snprintf(command, sizeof command,
                          "'%s/fdm' sample -q --model '%s' --seeds 3,1,4,15,92 --steps 5 %s --isa %s %s --save-tensors '%s/%s'",
                          build_dir(), SNAPSHOT, solvers[s], list[k].isa, variants[v], folder,

@@ -186,6 +186,9 @@ START_TEST(rounds_give_the_bits_of_the_batch) {
     for (int k = 0; k < count; k++) {
         fdm_tensors whole = replay(&set, UPDATES, &list[k], 1, NULL);
         for (int size = 1; size <= 2; size++) {
+#ifdef FDM_POISON /* a sanitizer build tests the memory, the plain one the numbers */
+            if (size != 1 + k % 2) continue;
+#endif
             fdm_tensors recording = in_rounds(&set, size), result;
             char what[64];
             snprintf(what, sizeof what, "%s, rounds of %d", list[k].label, size);
