@@ -43,7 +43,8 @@ def parts(experiments):
         points = [(100 * r["of_peak"][1], i) for i, e in enumerate(experiments) for r in e["rows"] if r["key"] == key]
         family = next(r["family"] for e in experiments for r in e["rows"] if r["key"] == key)
         axes.plot([p[0] for p in points], [p[1] for p in points], "o" if family == "fdm" else ".", label=key,
-                  color=COLORS[family] if key in ("fdm", "oneDNN", "BLIS") else None)
+                  color={"fdm direct": "#9ecae1", "fdm winograd4": "#6a3d9a"}.get(
+                      key, COLORS[family] if key in ("fdm", "oneDNN", "BLIS") else None))
     axes.set_yticks(range(len(experiments)), [e["title"] for e in experiments])
     axes.invert_yaxis()
     axes.axvline(100, color="#bbbbbb", linewidth=0.8)
