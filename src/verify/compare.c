@@ -48,18 +48,12 @@ static void describe_shapes(fdm_comparison_item *item, const fdm_tensor *a, cons
 /* The element that is farthest off, as "; at [0,3] expected 1, found 1.5". */
 static void append_worst(fdm_comparison_item *item) {
     const fdm_pair_stats *s = &item->figures->ab;
-    size_t used = strlen(item->detail), size = sizeof item->detail;
-    int64_t rest = s->worst, index[FDM_MAX_NDIM];
+    const size_t used = strlen(item->detail);
+    char index[FDM_SHAPE_TEXT];
     if (s->worst < 0) return;
-    for (int d = item->ndim - 1; d >= 0; d--) {
-        index[d] = rest % item->shape[d];
-        rest /= item->shape[d];
-    }
-    used += (size_t)snprintf(item->detail + used, size - used, "; at [");
-    for (int d = 0; d < item->ndim && used < size; d++)
-        used += (size_t)snprintf(item->detail + used, size - used, "%s%" PRId64, d ? "," : "", index[d]);
-    if (used < size)
-        snprintf(item->detail + used, size - used, "] expected %.9g, found %.9g", s->worst_expected, s->worst_found);
+    fdm_index_text(index, sizeof index, item->ndim, item->shape, s->worst);
+    snprintf(item->detail + used, sizeof item->detail - used, "; at %s expected %.9g, found %.9g", index,
+             s->worst_expected, s->worst_found);
 }
 
 static void judge_by_truth(fdm_comparison_item *item, const fdm_compare_options *o) {

@@ -48,7 +48,7 @@ enum columns {
 
 static void add_columns(struct fdm_report *r, bool with_truth) {
 #define ADD_COLUMN(field, label, help, flags, value) \
-    fdm_report_column(r, #field, label, help, (flags) & (with_truth || COLUMN_##field < COLUMN_rms_ratio ? ~0u : ~FDM_SHOW_ALL));
+    fdm_report_column(r, #field, label, help, (flags) & (with_truth || COLUMN_##field < COLUMN_rms_ratio ? ~0u : ~(unsigned)FDM_SHOW_ALL));
     COMPARE_COLUMNS(ADD_COLUMN)
     TRUTH_COLUMNS(ADD_COLUMN)
 #undef ADD_COLUMN

@@ -5,22 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/base.h"
-#include "fdm/pair_stats.h"
+#include "base/tensor_set.h"
+#include "verify/tensor_stats.h"
 
 /* d of one element: 0 if left out, infinite if nonfinite. */
 static double difference(const fdm_tensor *expected, const fdm_tensor *found, int64_t i) {
     const double e = fdm_tensor_get(expected, i), f = fdm_tensor_get(found, i);
     if (isfinite(e) && isfinite(f)) return f - e;
-    if (isnan(e) || isnan(f)) return isnan(e) && isnan(f) ? 0 : INFINITY;
-    return isinf(e) && isinf(f) && signbit(e) == signbit(f) ? 0 : INFINITY;
-}
-
-static void unravel(int64_t index[FDM_MAX_NDIM], const fdm_tensor *t, int64_t i) {
-    for (int d = t->ndim - 1; d >= 0; d--) {
-        index[d] = i % t->shape[d];
-        i /= t->shape[d];
-    }
+    return fdm_same_nonfinite(e, f) ? 0 : INFINITY;
 }
 
 /* ---- Patch ------------------------------------------------------------------------------------------------- */
@@ -93,7 +85,7 @@ static int shrunk(int64_t n) { return n < FDM_HEAT_MAP_SIDE ? (int)n : FDM_HEAT_
 static fdm_status make_map(fdm_heat_map *map, const struct view *v, const fdm_tensor *expected,
                            const fdm_tensor *found, int64_t worst, fdm_error *err) {
     int64_t at[FDM_MAX_NDIM];
-    unravel(at, expected, worst);
+    fdm_unravel(at, expected->ndim, expected->shape, worst);
     map->row_count = v->row < 0 ? 1 : expected->shape[v->row];
     map->col_count = v->col < 0 ? 1 : expected->shape[v->col];
     map->rows = shrunk(map->row_count);
@@ -117,7 +109,7 @@ static fdm_status make_map(fdm_heat_map *map, const struct view *v, const fdm_te
 static void title_plane(fdm_heat_map *map, const fdm_tensor *t, int64_t worst) {
     int64_t at[FDM_MAX_NDIM];
     size_t used, size = sizeof map->title;
-    unravel(at, t, worst);
+    fdm_unravel(at, t->ndim, t->shape, worst);
     if (t->ndim == 1) {
         snprintf(map->title, size, "along the only dimension");
         return;

@@ -1,7 +1,6 @@
 /* report.c - building a report (report.h), and what its writers share. */
 #include "verify/report.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -261,13 +260,7 @@ void fdm_report_number(char out[32], double x, bool integer) {
 }
 
 void fdm_report_index(struct fdm_text *out, const struct fdm_report_row *row, int64_t index) {
-    int64_t at[FDM_MAX_NDIM] = {0};
-    for (int d = row->ndim - 1; d >= 0; d--) {
-        if (row->shape[d] <= 0) return;
-        at[d] = index % row->shape[d];
-        index /= row->shape[d];
-    }
-    fdm_text_printf(out, "[");
-    for (int d = 0; d < row->ndim; d++) fdm_text_printf(out, "%s%" PRId64, d ? "," : "", at[d]);
-    fdm_text_printf(out, "]");
+    char text[FDM_SHAPE_TEXT];
+    fdm_index_text(text, sizeof text, row->ndim, row->shape, index);
+    fdm_text_add(out, text, strlen(text));
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/tensor_set.h"
 #include "fdm/version.h"
 #include "verify/report.h"
 
@@ -81,10 +82,7 @@ static json_t *matrix(struct writer *w, int rows, int cols, const double *values
 static json_t *index_json(struct writer *w, const struct fdm_report_row *row, int64_t index) {
     json_t *list = json_array();
     int64_t at[FDM_MAX_NDIM] = {0};
-    for (int d = row->ndim - 1; d >= 0; d--) {
-        at[d] = index % row->shape[d];
-        index /= row->shape[d];
-    }
+    fdm_unravel(at, row->ndim, row->shape, index);
     for (int d = 0; d < row->ndim; d++) add(w, list, json_integer(at[d]));
     return list;
 }

@@ -132,12 +132,6 @@ static uint64_t units_in_last_place(double e, double distance, struct float_form
     return units < 0x1p64 ? (uint64_t)units : UINT64_MAX;
 }
 
-/* Both NaN, or both infinite with the same sign. */
-static bool same_nonfinite(double e, double f) {
-    if (isnan(e) || isnan(f)) return isnan(e) && isnan(f);
-    return isinf(e) && isinf(f) && signbit(e) == signbit(f);
-}
-
 struct pair {
     const fdm_tensor *e, *f;
     bool same_dtype, floats;
@@ -159,7 +153,7 @@ static void load_block(struct block *b, const struct pair *pair, int64_t first, 
     for (int i = 0; i < n; i++) {
         const double e = b->e[i], f = b->f[i];
         if (!isfinite(e) || !isfinite(f)) {
-            b->distance[i] = b->relative[i] = same_nonfinite(e, f) ? left_out : INFINITY;
+            b->distance[i] = b->relative[i] = fdm_same_nonfinite(e, f) ? left_out : INFINITY;
             continue;
         }
         /* Exact even for 64-bit integers, which doubles would round. */
@@ -581,10 +575,12 @@ static void measure(fdm_pair_stats *s, int64_t *mismatches, struct walk *w,
 }
 
 void fdm_pair_stats_clear(fdm_pair_stats *s) {
-    *s = (fdm_pair_stats){.scale_expected = NAN, .scale_found = NAN, .rms_expected = NAN, .rms_found = NAN,
-                          .max_abs = NAN, .max_rel = NAN, .rms = NAN, .bias = NAN, .snr_db = NAN,
-                          .cosine_distance = NAN, .gain = NAN, .ulp_dtype = FDM_DTYPE_COUNT, .max_ulp = -1,
-                          .worst = -1, .worst_expected = NAN, .worst_found = NAN};
+    memset(s, 0, sizeof *s); /* the padding, too, so that equal figures are equal bytes */
+    s->scale_expected = s->scale_found = s->rms_expected = s->rms_found = NAN;
+    s->max_abs = s->max_rel = s->rms = s->bias = s->snr_db = s->cosine_distance = s->gain = NAN;
+    s->worst_expected = s->worst_found = NAN;
+    s->ulp_dtype = FDM_DTYPE_COUNT;
+    s->max_ulp = s->worst = -1;
     for (int q = 0; q < FDM_QUANTILE_COUNT; q++) s->quantile_abs[q] = s->quantile_rel[q] = NAN;
 }
 

@@ -2,6 +2,7 @@
 #ifndef FDM_VERIFY_TENSOR_STATS_H
 #define FDM_VERIFY_TENSOR_STATS_H
 
+#include <math.h>
 #include <stdbool.h>
 
 #include "fdm/pair_stats.h"
@@ -19,6 +20,12 @@ fdm_status fdm_pair_measure_within(fdm_pair_stats *stats, int64_t *mismatches,
 
 /* Figures of a pair that could not be measured: NaN, -1, 0. */
 void fdm_pair_stats_clear(fdm_pair_stats *stats);
+
+/* Both NaN, or both infinite with the same sign; they are not both finite. */
+static inline bool fdm_same_nonfinite(double e, double f) {
+    if (isnan(e) || isnan(f)) return isnan(e) && isnan(f);
+    return isinf(e) && isinf(f) && signbit(e) == signbit(f);
+}
 
 bool fdm_same_shape(const fdm_tensor *a, const fdm_tensor *b);
 /* Whether a dtype has infinities and NaN. */
