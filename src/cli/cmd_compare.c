@@ -26,7 +26,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_INT(struct compare_options, ulp, "ulp", 0, INT64_MAX, "N",
                    "accept a and b at most N representable numbers apart"),
     FDM_OPTION_FLOAT(struct compare_options, allow, "allow", 0, 0.999999, "X",
-                     "let the share X of a tensor's elements be beyond the tolerances (never by NaN or infinity)"),
+                     "let the share X of a tensor's elements be beyond the tolerances (but not NaN)"),
     FDM_OPTION_FLOAT(struct compare_options, snr, "snr", 0, 1e6, "DB",
                      "want a signal-to-noise ratio of DB decibels (20 a digit); alone or beside tolerances"),
     FDM_OPTION_STRING(struct compare_options, truth, "truth", "FILE",

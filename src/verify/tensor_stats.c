@@ -10,6 +10,7 @@
  */
 #include "verify/tensor_stats.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,24 +100,31 @@ static void load_values(double *out, const fdm_tensor *t, int64_t first, int n) 
 }
 
 /* The place of an element on the line of its dtype's numbers: neighbours are 1 apart, both zeros share place 0. */
-static int64_t place(const fdm_tensor *t, int64_t i, size_t size, bool is_float) {
-    uint64_t bits = 0, sign = (uint64_t)1 << (8 * size - 1);
-    memcpy(&bits, (const unsigned char *)t->data + (size_t)i * size, size); /* little-endian: low bytes first */
-    if (is_float) return bits & sign ? -(int64_t)(bits & (sign - 1)) : (int64_t)bits;
-    switch (t->dtype) {
-    case FDM_I64:
-    case FDM_I32:
-    case FDM_I16:
-    case FDM_I8: return (int64_t)((bits ^ sign) - sign); /* the sign spread to 64 bits */
-    case FDM_U64: return (int64_t)(bits ^ sign);
-    default: return (int64_t)bits;
-    }
+static int64_t place_of_float(uint64_t bits, uint64_t sign) {
+    return bits & sign ? -(int64_t)(bits & (sign - 1)) : (int64_t)bits;
 }
 
+#define FLOAT_PLACES(T)                                                                                            \
+    for (int i = 0; i < n; i++) out[i] = place_of_float(((const T *)t->data)[first + i], (uint64_t)1 << (8 * sizeof(T) - 1))
+#define INTEGER_PLACES(T) \
+    for (int i = 0; i < n; i++) out[i] = ((const T *)t->data)[first + i]
 static void load_places(int64_t *out, const fdm_tensor *t, int64_t first, int n) {
-    const size_t size = fdm_dtype_size(t->dtype);
-    const bool is_float = fdm_dtype_is_float(t->dtype);
-    for (int i = 0; i < n; i++) out[i] = place(t, first + i, size, is_float);
+    switch (t->dtype) {
+    case FDM_F64: FLOAT_PLACES(uint64_t); break;
+    case FDM_F32: FLOAT_PLACES(uint32_t); break;
+    case FDM_F16:
+    case FDM_BF16: FLOAT_PLACES(uint16_t); break;
+    case FDM_I64: INTEGER_PLACES(int64_t); break;
+    case FDM_I32: INTEGER_PLACES(int32_t); break;
+    case FDM_I16: INTEGER_PLACES(int16_t); break;
+    case FDM_I8: INTEGER_PLACES(int8_t); break;
+    case FDM_U32: INTEGER_PLACES(uint32_t); break;
+    case FDM_U16: INTEGER_PLACES(uint16_t); break;
+    case FDM_U64: /* shifted into the range of signed numbers */
+        for (int i = 0; i < n; i++) out[i] = (int64_t)(((const uint64_t *)t->data)[first + i] ^ (uint64_t)1 << 63);
+        break;
+    default: INTEGER_PLACES(uint8_t); break; /* U8, BOOL */
+    }
 }
 
 static uint64_t place_distance(int64_t p, int64_t q) {
@@ -145,22 +153,23 @@ static void load_ulps(struct block *b, const struct pair *pair, int64_t first) {
     for (int i = 0; i < b->n; i++) b->ulps[i] = place_distance(e[i], f[i]);
 }
 
-static void load_block(struct block *b, const struct pair *pair, int64_t first, int n) {
+static void load_block(struct block *b, const struct pair *pair, int64_t first, int n, bool want_ulps) {
+    const bool integers = pair->same_dtype && !pair->floats;
     b->n = n;
     load_values(b->e, pair->e, first, n);
     load_values(b->f, pair->f, first, n);
-    if (pair->same_dtype) load_ulps(b, pair, first);
+    if (integers || (want_ulps && pair->same_dtype)) load_ulps(b, pair, first);
     for (int i = 0; i < n; i++) {
         const double e = b->e[i], f = b->f[i];
         if (!isfinite(e) || !isfinite(f)) {
-            b->distance[i] = b->relative[i] = fdm_same_nonfinite(e, f) ? left_out : INFINITY;
+            b->distance[i] = b->relative[i] = fdm_same_nonfinite(e, f) ? left_out : (double)INFINITY;
             continue;
         }
         /* Exact even for 64-bit integers, which doubles would round. */
-        const double distance = pair->same_dtype && !pair->floats ? (double)b->ulps[i] : fabs(f - e);
+        const double distance = integers ? (double)b->ulps[i] : fabs(f - e);
         b->distance[i] = distance;
         b->relative[i] = e != 0 ? distance / fabs(e) : left_out;
-        if (!pair->same_dtype)
+        if (want_ulps && !pair->same_dtype)
             b->ulps[i] = pair->ulp_format.digits ? units_in_last_place(e, distance, pair->ulp_format) : 0;
     }
 }
@@ -200,6 +209,7 @@ struct walk {
         uint64_t ulp;
     } tolerance;
     int64_t count, chunks;
+    bool want_ulps;     /* the blocks of this walk have them */
     int threads, level; /* level: how many digits of the quantiles are known */
     struct partial *partials; /* (chunks) */
     struct counts *counts;    /* (threads) */
@@ -219,7 +229,7 @@ static void walk_chunk(const struct walk *w, visit_fn visit, int64_t chunk, stru
     struct block block;
     const int64_t end = min_i64(w->count, (chunk + 1) * CHUNK);
     for (int64_t first = chunk * CHUNK; first < end; first += BLOCK) {
-        load_block(&block, &w->pair, first, (int)min_i64(BLOCK, end - first));
+        load_block(&block, &w->pair, first, (int)min_i64(BLOCK, end - first), w->want_ulps);
         visit(w, &w->partials[chunk], counts, &block, first);
     }
 }
@@ -324,7 +334,7 @@ static void sort_quantiles(double *quantiles, double *errors, int n, int64_t tot
 static void fill_quantiles(fdm_pair_stats *s, const struct walk *w, int64_t errors, int64_t ratios) {
     if (!w->digits) {
         struct block b;
-        load_block(&b, &w->pair, 0, (int)w->count);
+        load_block(&b, &w->pair, 0, (int)w->count, false);
         sort_quantiles(s->quantile_abs, b.distance, b.n, errors);
         sort_quantiles(s->quantile_rel, b.relative, b.n, ratios);
         return;
@@ -372,11 +382,11 @@ static void visit_extremes(const struct walk *w, struct partial *p, struct count
     for (int i = 0; i < b->n; i++) {
         const double e = b->e[i], f = b->f[i], distance = b->distance[i], relative = b->relative[i];
         if (isfinite(e)) {
-            p->scale_e = fmax(p->scale_e, fabs(e));
+            if (fabs(e) > p->scale_e) p->scale_e = fabs(e);
             p->fraction_e |= fraction_of(e);
         }
         if (isfinite(f)) {
-            p->scale_f = fmax(p->scale_f, fabs(f));
+            if (fabs(f) > p->scale_f) p->scale_f = fabs(f);
             p->fraction_f |= fraction_of(f);
         }
         if (!is_measured(b, i)) {
@@ -390,7 +400,7 @@ static void visit_extremes(const struct walk *w, struct partial *p, struct count
         if (b->ulps[i] > p->max_ulp) p->max_ulp = b->ulps[i];
         c->ulp[ulp_bucket(b->ulps[i])]++;
         /* A difference that overflows is bad, but not as bad as a NaN before it. */
-        note_worst(p, fmin(distance, 0x1.fffffffffffffp1023), first + i, e, f);
+        note_worst(p, distance < DBL_MAX ? distance : DBL_MAX, first + i, e, f);
     }
     count_first_digits(c, b);
 }
@@ -543,6 +553,7 @@ static void prepare_sums(struct walk *w, const struct partial *total, const stru
 
 static void measure(fdm_pair_stats *s, int64_t *mismatches, struct walk *w,
                     const struct fdm_pair_tolerance *tolerance) {
+    w->want_ulps = true;
     walk_all(w, visit_extremes);
     struct partial total = total_of(w);
     const int64_t errors = total.measured + total.nonfinite, ratios = total.ratios;
@@ -555,6 +566,7 @@ static void measure(fdm_pair_stats *s, int64_t *mismatches, struct walk *w,
     prepare_sums(w, &total, tolerance);
     walk_all(w, visit_sums);
     total = total_of(w);
+    w->want_ulps = false;
     if (!equal) {
         choose_digits(w);
         w->norm_e = total.ee > 0 ? sqrt(total.ee) : 1;
