@@ -85,15 +85,25 @@ static void add_row(struct fdm_report *r, const fdm_comparison_item *item, bool 
 
 /* ---- In words ---------------------------------------------------------------------------------------------- */
 
-/* "2 missing, 1 nonfinite" */
+static const char *const failures[FDM_COMPARE_PASS] = {
+    [FDM_COMPARE_MISSING] = "missing",
+    [FDM_COMPARE_EXTRA] = "in B only",
+    [FDM_COMPARE_SHAPE] = "of another shape",
+    [FDM_COMPARE_DTYPE] = "of another dtype",
+    [FDM_COMPARE_NONFINITE] = "with NaN or infinity",
+    [FDM_COMPARE_DIFFERENT] = "beyond the tolerance",
+    [FDM_COMPARE_NOISY] = "too noisy",
+    [FDM_COMPARE_WORSE] = "farther from the truth than allowed",
+};
+
+/* "2 missing, 1 with NaN or infinity" */
 static const char *failures_text(struct fdm_report *r, const fdm_comparison *c) {
     const char *text = "";
     for (int outcome = 0; outcome < FDM_COMPARE_PASS; outcome++) {
         size_t n = 0;
         for (size_t i = 0; i < c->count; i++) n += c->items[i].outcome == (fdm_compare_outcome)outcome;
         if (n)
-            text = fdm_report_text(r, "%s%s%zu %s", text, text[0] ? ", " : "", n,
-                                   fdm_compare_outcome_name((fdm_compare_outcome)outcome));
+            text = fdm_report_text(r, "%s%s%zu %s", text, text[0] ? ", " : "", n, failures[outcome]);
     }
     return text;
 }
@@ -126,7 +136,8 @@ static void add_words(struct fdm_report *r, const fdm_comparison *c, const fdm_c
                           ? fdm_report_text(r, "B is as close to the truth as it must be in all %zu tensors.", c->count)
                           : fdm_report_text(r, "All %zu tensors agree.", c->count);
     else
-        r->headline = fdm_report_text(r, "%zu of %zu tensors fail (%s).", failed, c->count, failures_text(r, c));
+        r->headline = fdm_report_text(r, "%zu of %zu tensors %s: %s.", failed, c->count, failed == 1 ? "fails" : "fail",
+                                      failures_text(r, c));
     if (r->first_bad && failed > 1)
         fdm_report_note(r, fdm_report_text(r, "First in the order of the file: %s. Most severe: %s.", r->first_bad,
                                            r->rows[0].name));

@@ -2,6 +2,7 @@
  * point depends on the locale. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -234,6 +235,16 @@ void fdm_report_heat_map_svg(struct fdm_text *out, const fdm_heat_map *map) {
 
 /* ---- ULP histogram ----------------------------------------------------------------------------------------- */
 
+static void put_label(struct fdm_text *out, int x, int y, const char *format, ...) FDM_PRINTF(4, 5);
+static void put_label(struct fdm_text *out, int x, int y, const char *format, ...) {
+    char text[40];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    fdm_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>", x, y, text);
+}
+
 void fdm_report_ulp_svg(struct fdm_text *out, const fdm_pair_stats *s) {
     enum { BAR = 440, TALL = 1100, LABEL = 230, HEAD = 130 };
     int low = FDM_ULP_BUCKETS, high = -1;
@@ -252,12 +263,13 @@ void fdm_report_ulp_svg(struct fdm_text *out, const fdm_pair_stats *s) {
         const int64_t n = s->ulp_histogram[k];
         const int tall = n ? fdm_max_int((int)((double)n / (double)most * TALL), 15) : 0, x = (k - low) * BAR;
         char share[32];
-        fdm_report_number(share, 100 * (double)n / (double)s->measured, false);
-        fdm_text_printf(out, "<path class=\"bar\" d=\"M%d %dh%dv%dh-%dz\"/>", x + 30, HEAD + TALL - tall, BAR - 60, tall, BAR - 60);
-        if (n) fdm_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s%%</text>", x + BAR / 2, HEAD + TALL - tall - 30, share);
-        if (k < 3) fdm_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">%d</text>\n", x + BAR / 2, HEAD + TALL + 130, k);
-        else if (k < 12) fdm_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">&#8804;%d</text>\n", x + BAR / 2, HEAD + TALL + 130, 1 << (k - 1));
-        else fdm_text_printf(out, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">&#8804;2^%d</text>\n", x + BAR / 2, HEAD + TALL + 130, k - 1);
+        snprintf(share, sizeof share, "%d", (int)(100 * (double)n / (double)s->measured + 0.5));
+        fdm_text_printf(out, "<path class=\"bar\" d=\"M%d %dh%dv%dh-%dz\"><title>%" PRId64 "</title></path>", x + 30,
+                        HEAD + TALL - tall, BAR - 60, tall, BAR - 60, n);
+        if ((double)n >= 0.005 * (double)s->measured) put_label(out, x + BAR / 2, HEAD + TALL - tall - 30, "%s%%", share);
+        if (k < 3) put_label(out, x + BAR / 2, HEAD + TALL + 130, "%d", k);
+        else if (k < 11) put_label(out, x + BAR / 2, HEAD + TALL + 130, "&#8804;%d", 1 << (k - 1));
+        else if (k % 2 || bars < 4) put_label(out, x + BAR / 2, HEAD + TALL + 130, "&#8804;2^%d", k - 1);
     }
     fdm_text_printf(out, "</svg><figcaption>elements by distance in ULPs of %s</figcaption></figure>\n", fdm_dtype_name(s->ulp_dtype));
 }

@@ -274,14 +274,13 @@ static void count_first_digits(struct counts *c, const struct block *b) {
 static void count_digits(const struct walk *w, struct counts *c, const struct block *b) {
     if (w->level >= LEVELS) return;
     const int shift = digit_shift(w->level), bits = digit_bits(w->level);
-    const uint64_t mask = ((uint64_t)1 << bits) - 1;
     for (int q = 0; q < TARGETS; q++) {
         const double *errors = q < FDM_QUANTILE_COUNT ? b->distance : b->relative;
-        const uint64_t prefix = w->targets[q].prefix;
+        const uint64_t low = w->targets[q].prefix << bits << shift, span = (uint64_t)1 << bits << shift;
         int64_t *digit = c->digit[q];
         for (int i = 0; i < b->n; i++) {
-            const uint64_t key = key_of(errors[i]); /* left_out has its sign bit set: no prefix does */
-            if (key >> shift >> bits == prefix) digit[key >> shift & mask]++;
+            const uint64_t rest = key_of(errors[i]) - low; /* left_out has its sign bit set: far beyond any span */
+            if (rest < span) digit[rest >> shift]++;
         }
     }
 }
