@@ -163,10 +163,8 @@ static fdm_status places_new(struct places *p, const fdm_tensor *t, fdm_error *e
     if (!fdm_mul_size(&bytes, slots, sizeof(double))) return fdm_fail_oom(err, "error by index", SIZE_MAX);
     double *block = calloc(slots, sizeof *block);
     if (!block) return fdm_fail_oom(err, "error by index", bytes);
-    for (int d = 0; d < t->ndim; d++) {
-        p->along[d] = block;
-        block += t->shape[d];
-    }
+    p->along[0] = block;
+    for (int d = 1; d < t->ndim; d++) p->along[d] = p->along[d - 1] + t->shape[d - 1];
     return FDM_OK;
 }
 

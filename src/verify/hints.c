@@ -54,7 +54,7 @@ void fdm_compare_hint_shape(fdm_comparison_item *item, const fdm_tensor *a, cons
 
 /* Where index i along each dimension lies in `found`, in elements. */
 struct reading {
-    int64_t *offset[FDM_MAX_NDIM]; /* (shape[d]), in one block at offset[0] */
+    int64_t *block, *offset[FDM_MAX_NDIM]; /* (shape[d]), all in the block */
     int64_t stride[FDM_MAX_NDIM];
 };
 
@@ -69,12 +69,10 @@ static bool reading_new(struct reading *r, const fdm_tensor *t) {
     if (!fdm_mul_size(&bytes, slots, sizeof(int64_t))) return false;
     int64_t *block = malloc(bytes ? bytes : 1);
     if (!block) return false;
-    r->offset[0] = block;
-    for (int d = 0; d < t->ndim; d++) {
-        r->offset[d] = block;
-        block += t->shape[d];
-    }
+    r->block = block;
+    block += slots;
     for (int d = t->ndim - 1; d >= 0; d--) {
+        r->offset[d] = block -= t->shape[d];
         r->stride[d] = step;
         step *= t->shape[d];
         read_plainly(r, t, d);
@@ -143,7 +141,7 @@ static bool hint_layout(fdm_comparison_item *item, const fdm_pair_stats *s, cons
         else if ((yes = reversed(&r, e, f, limit, d)))
             add_hint(item, "B with dimension %d reversed is near to A", d);
     }
-    free(r.offset[0]);
+    free(r.block);
     return yes;
 }
 

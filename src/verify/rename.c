@@ -87,7 +87,7 @@ static char *substitute(struct span to, const struct span stars[MAX_STARS]) {
 }
 
 fdm_status fdm_rename(char **out, const char *rules, const char *name, fdm_error *err) {
-    struct span stars[MAX_STARS];
+    struct span stars[MAX_STARS] = {{0}};
     struct rule rule;
     *out = NULL;
     while (rules && *rules) {

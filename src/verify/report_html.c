@@ -14,7 +14,7 @@ static const char style[] =
     "--mistrusted:#9a6700;--skipped:#57606a;--line:#0969da;--bound:#8250df}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#0d1117;--fg:#e6edf3;--soft:#8d96a0;--rule:#30363d;--tint:#161b22;"
     "--pass:#3fb950;--fail:#ff7b72;--mistrusted:#d29922;--skipped:#8d96a0;--line:#58a6ff;--bound:#bc8cff}}\n"
-    "body{margin:0 auto;max-width:1120px;padding:20px;background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif}\n"
+    "body{margin:0 auto;max-width:1280px;padding:20px;background:var(--bg);color:var(--fg);font:15px/1.45 system-ui,sans-serif}\n"
     "h1{font-size:22px;margin:0}h2{font-size:17px;margin:28px 0 8px;border-bottom:1px solid var(--rule);padding-bottom:4px}\n"
     "header{border-left:8px solid;padding:12px 18px;background:var(--tint)}header p{margin:6px 0 0}\n"
     ".soft{color:var(--soft)}bdi,td.name,.mono{font-family:ui-monospace,Menlo,Consolas,monospace;font-size:13px;overflow-wrap:anywhere}\n"
@@ -24,7 +24,7 @@ static const char style[] =
     "padding:8px 16px;min-width:90px}.tile b{display:block;font-size:22px}\n"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;text-align:right;"
     "border-bottom:1px solid var(--rule);white-space:nowrap}th{background:var(--tint);font-weight:600}\n"
-    "td.name,td.text,th.text{text-align:left}td.text{white-space:normal;min-width:260px}td.name{white-space:normal;min-width:200px}\n"
+    "td.name,td.text,th.text{text-align:left}td.text{white-space:normal;min-width:60px;max-width:420px}td.name{white-space:normal;min-width:300px;font-size:12px}\n"
     "td.worst{background:var(--tint);outline:2px solid var(--fail)}\n"
     "svg text{font-size:130px;fill:var(--fg);font-family:system-ui,sans-serif}svg.ulps text{font-size:120px}\n"
     "svg.profile{width:100%;height:auto}.grid{stroke:var(--rule);stroke-width:8}.line{fill:none;stroke-width:16}\n"
@@ -216,8 +216,15 @@ static void put_table_row(struct fdm_text *out, const struct fdm_report *r, cons
     const char *verdict = fdm_report_verdict_name(row->verdict);
     fdm_text_printf(out, "<tr><td class=\"name\">");
     put_name(out, row->name);
-    fdm_text_printf(out, "</td><td class=\"text\" style=\"min-width:0\"><b class=\"%s\">%s</b></td>", verdict,
+    fdm_text_printf(out, "</td><td class=\"text\"><b class=\"%s\">%s</b></td>", verdict,
                     fdm_report_verdict_word(row->verdict));
+    put(out, "<td class=\"text\">");
+    fdm_report_escape(out, row->detail);
+    for (size_t n = 0; n < row->notes.count; n++) {
+        if (n || row->detail[0]) put(out, "; ");
+        fdm_report_escape(out, row->notes.items[n]);
+    }
+    put(out, "</td>");
     if (kinds) put_element(out, "td", NULL, row->kind ? row->kind : "");
     put(out, "<td>");
     fdm_report_shape(out, row);
@@ -228,20 +235,14 @@ static void put_table_row(struct fdm_text *out, const struct fdm_report *r, cons
         put_number(out, row->values[c], (r->columns[c].flags & FDM_COLUMN_INTEGER) != 0);
         put(out, "</td>");
     }
-    put(out, "<td class=\"text\">");
-    fdm_report_escape(out, row->detail);
-    for (size_t n = 0; n < row->notes.count; n++) {
-        if (n || row->detail[0]) put(out, "; ");
-        fdm_report_escape(out, row->notes.items[n]);
-    }
-    put(out, "</td></tr>\n");
+    put(out, "</tr>\n");
 }
 
 static void put_table(struct fdm_text *out, const struct fdm_report *r) {
     bool kinds = false;
     for (size_t i = 0; i < r->row_count; i++) kinds = kinds || r->rows[i].kind;
     fdm_text_printf(out, "<h2>All tensors, the most severe first</h2>\n<div class=\"scroll\"><table>\n"
-                         "<tr><th class=\"text\">tensor</th><th class=\"text\">verdict</th>%s<th>shape</th>", kinds ? "<th>kind</th>" : "");
+                         "<tr><th class=\"text\">tensor</th><th class=\"text\">verdict</th><th class=\"text\">why</th>%s<th>shape</th>", kinds ? "<th>kind</th>" : "");
     for (size_t c = 0; c < r->column_count; c++) {
         if (!(r->columns[c].flags & FDM_SHOW_HTML)) continue;
         put(out, "<th title=\"");
@@ -250,7 +251,7 @@ static void put_table(struct fdm_text *out, const struct fdm_report *r) {
         fdm_report_escape(out, r->columns[c].label);
         put(out, "</th>");
     }
-    put(out, "<th class=\"text\">why</th></tr>\n");
+    put(out, "</tr>\n");
     for (size_t i = 0; i < r->row_count && i < MAX_ROWS; i++) put_table_row(out, r, &r->rows[i], kinds);
     put(out, "</table></div>\n");
     if (r->row_count > MAX_ROWS)

@@ -106,24 +106,18 @@ static int64_t place_of_float(uint64_t bits, uint64_t sign) {
 
 #define FLOAT_PLACES(T)                                                                                            \
     for (int i = 0; i < n; i++) out[i] = place_of_float(((const T *)t->data)[first + i], (uint64_t)1 << (8 * sizeof(T) - 1))
-#define INTEGER_PLACES(T) \
-    for (int i = 0; i < n; i++) out[i] = ((const T *)t->data)[first + i]
 static void load_places(int64_t *out, const fdm_tensor *t, int64_t first, int n) {
     switch (t->dtype) {
     case FDM_F64: FLOAT_PLACES(uint64_t); break;
     case FDM_F32: FLOAT_PLACES(uint32_t); break;
     case FDM_F16:
     case FDM_BF16: FLOAT_PLACES(uint16_t); break;
-    case FDM_I64: INTEGER_PLACES(int64_t); break;
-    case FDM_I32: INTEGER_PLACES(int32_t); break;
-    case FDM_I16: INTEGER_PLACES(int16_t); break;
-    case FDM_I8: INTEGER_PLACES(int8_t); break;
-    case FDM_U32: INTEGER_PLACES(uint32_t); break;
-    case FDM_U16: INTEGER_PLACES(uint16_t); break;
+    case FDM_I64: memcpy(out, (const int64_t *)t->data + first, (size_t)n * sizeof *out); break;
     case FDM_U64: /* shifted into the range of signed numbers */
         for (int i = 0; i < n; i++) out[i] = (int64_t)(((const uint64_t *)t->data)[first + i] ^ (uint64_t)1 << 63);
         break;
-    default: INTEGER_PLACES(uint8_t); break; /* U8, BOOL */
+    default: /* shorter integers are exact as doubles */
+        for (int i = 0; i < n; i++) out[i] = (int64_t)fdm_tensor_get(t, first + i);
     }
 }
 
