@@ -17,7 +17,7 @@
 /* What no file should call its tensors: markup, attributes, styles, terminal escapes, right-to-left marks. */
 static const char *const hostile[] = {
     "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "'onclick='alert(1)", "</title></style></svg><b>",
-    "&lt;b&gt;", "\x1b[2J\x1b]0;title\x07", "\xe2\x80\xaegnp.exe", "\xc2\x9b" "31m", "a\tb\nc", "%s%n%d", "]]>", "-->",
+    "&lt;b&gt;", "\x1b[2J\x1b]0;title\x07", "\xe2\x80\xaegnp.exe", "\xc2\x9b;31m", "a\tb\nc", "%s%n%d", "]]>", "-->",
 };
 enum { HOSTILE = sizeof hostile / sizeof hostile[0] };
 

@@ -24,7 +24,7 @@ static const char style[] =
     "padding:8px 16px;min-width:90px}.tile b{display:block;font-size:22px}\n"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;text-align:right;"
     "border-bottom:1px solid var(--rule);white-space:nowrap}th{background:var(--tint);font-weight:600}\n"
-    "td.name,td.text,th.text{text-align:left}td.text{white-space:normal;min-width:60px;max-width:420px}td.name{white-space:normal;min-width:300px;font-size:12px}\n"
+    "td.name,td.text,th.text{text-align:left}td.text{white-space:normal;min-width:50px}td.why{min-width:280px}td.name{white-space:normal;min-width:300px;font-size:12px}\n"
     "td.worst{background:var(--tint);outline:2px solid var(--fail)}\n"
     "svg text{font-size:130px;fill:var(--fg);font-family:system-ui,sans-serif}svg.ulps text{font-size:120px}\n"
     "svg.profile{width:100%;height:auto}.grid{stroke:var(--rule);stroke-width:8}.line{fill:none;stroke-width:16}\n"
@@ -106,7 +106,8 @@ static void put_header(struct fdm_text *out, const struct fdm_report *r) {
     put(out, "</p></header>\n");
     put_tiles(out, r);
     if (r->first_bad) {
-        put(out, "<p>First tensor that is bad by itself: ");
+        put(out, strcmp(r->tool, "compare") == 0 ? "<p>First that fails, in the order of the file: "
+                                                 : "<p>First that is bad by itself, in the order of the network: ");
         put_name(out, r->first_bad);
         put(out, "</p>\n");
     }
@@ -218,7 +219,7 @@ static void put_table_row(struct fdm_text *out, const struct fdm_report *r, cons
     put_name(out, row->name);
     fdm_text_printf(out, "</td><td class=\"text\"><b class=\"%s\">%s</b></td>", verdict,
                     fdm_report_verdict_word(row->verdict));
-    put(out, "<td class=\"text\">");
+    fdm_text_printf(out, "<td class=\"text%s\">", row->detail[0] || row->notes.count ? " why" : "");
     fdm_report_escape(out, row->detail);
     for (size_t n = 0; n < row->notes.count; n++) {
         if (n || row->detail[0]) put(out, "; ");

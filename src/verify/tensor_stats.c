@@ -18,9 +18,10 @@
 #include "base/base.h"
 #include "base/tensor_set.h"
 #include "base/threads.h"
+#include "verify/pair_blocks.h"
 
 enum {
-    BLOCK = 1024,
+    BLOCK = FDM_PAIR_BLOCK,
     CHUNK = 32 * BLOCK, /* elements whose sums one thread forms */
     DIGIT_BITS = 13,
     DIGITS = 1 << DIGIT_BITS,
@@ -28,7 +29,6 @@ enum {
     LEVELS = 5,
     TARGETS = 2 * FDM_QUANTILE_COUNT /* quantiles of |d|, then of |d| / |e| */
 };
-static const double left_out = -1;
 
 static const int64_t quantile_permille[FDM_QUANTILE_COUNT] = {
 #define QUANTILE_PERMILLE(permille, name) permille,
@@ -46,129 +46,6 @@ const char *fdm_quantile_name(int i) {
     };
     return names[i];
 }
-
-/* ---- Dtypes ------------------------------------------------------------------------------------------------ */
-
-/* Significand bits (with the hidden one) and the exponent of the smallest normal number; 0 for integers. */
-struct float_format {
-    int digits, min_exponent;
-};
-
-static struct float_format format_of(fdm_dtype dtype) {
-    switch (dtype) {
-    case FDM_F64: return (struct float_format){53, -1022};
-    case FDM_F32: return (struct float_format){24, -126};
-    case FDM_F16: return (struct float_format){11, -14};
-    case FDM_BF16: return (struct float_format){8, -126};
-    default: return (struct float_format){0, 0};
-    }
-}
-
-bool fdm_dtype_is_float(fdm_dtype dtype) { return format_of(dtype).digits > 0; }
-
-bool fdm_same_shape(const fdm_tensor *a, const fdm_tensor *b) {
-    if (a->ndim != b->ndim) return false;
-    for (int i = 0; i < a->ndim; i++)
-        if (a->shape[i] != b->shape[i]) return false;
-    return true;
-}
-
-static fdm_dtype coarser(fdm_dtype x, fdm_dtype y) {
-    if (x == y) return x;
-    if (!fdm_dtype_is_float(x) || !fdm_dtype_is_float(y)) return FDM_DTYPE_COUNT;
-    return format_of(x).digits < format_of(y).digits ? x : y;
-}
-
-/* ---- Blocks ------------------------------------------------------------------------------------------------ */
-
-/* Some elements of both tensors.  distance: |d|, infinite if nonfinite, left_out; relative: the same of |d| / |e|. */
-struct block {
-    int n;
-    double e[BLOCK], f[BLOCK], distance[BLOCK], relative[BLOCK];
-    uint64_t ulps[BLOCK];
-};
-
-static void load_values(double *out, const fdm_tensor *t, int64_t first, int n) {
-    if (t->dtype == FDM_F32) {
-        const float *values = (const float *)t->data + first;
-        for (int i = 0; i < n; i++) out[i] = (double)values[i];
-    } else if (t->dtype == FDM_F64) {
-        memcpy(out, (const double *)t->data + first, (size_t)n * sizeof *out);
-    } else {
-        for (int i = 0; i < n; i++) out[i] = fdm_tensor_get(t, first + i);
-    }
-}
-
-/* The place of an element on the line of its dtype's numbers: neighbours are 1 apart, both zeros share place 0. */
-static int64_t place_of_float(uint64_t bits, uint64_t sign) {
-    return bits & sign ? -(int64_t)(bits & (sign - 1)) : (int64_t)bits;
-}
-
-#define FLOAT_PLACES(T)                                                                                            \
-    for (int i = 0; i < n; i++) out[i] = place_of_float(((const T *)t->data)[first + i], (uint64_t)1 << (8 * sizeof(T) - 1))
-static void load_places(int64_t *out, const fdm_tensor *t, int64_t first, int n) {
-    switch (t->dtype) {
-    case FDM_F64: FLOAT_PLACES(uint64_t); break;
-    case FDM_F32: FLOAT_PLACES(uint32_t); break;
-    case FDM_F16:
-    case FDM_BF16: FLOAT_PLACES(uint16_t); break;
-    case FDM_I64: memcpy(out, (const int64_t *)t->data + first, (size_t)n * sizeof *out); break;
-    case FDM_U64: /* shifted into the range of signed numbers */
-        for (int i = 0; i < n; i++) out[i] = (int64_t)(((const uint64_t *)t->data)[first + i] ^ (uint64_t)1 << 63);
-        break;
-    default: /* shorter integers are exact as doubles */
-        for (int i = 0; i < n; i++) out[i] = (int64_t)fdm_tensor_get(t, first + i);
-    }
-}
-
-static uint64_t place_distance(int64_t p, int64_t q) {
-    return p > q ? (uint64_t)p - (uint64_t)q : (uint64_t)q - (uint64_t)p;
-}
-
-/* |d| in units in the last place of e. */
-static uint64_t units_in_last_place(double e, double distance, struct float_format format) {
-    int exponent;
-    frexp(e, &exponent);
-    exponent = fdm_max_int(exponent - 1, format.min_exponent) - (format.digits - 1);
-    const double units = floor(ldexp(distance, -exponent) + 0.5);
-    return units < 0x1p64 ? (uint64_t)units : UINT64_MAX;
-}
-
-struct pair {
-    const fdm_tensor *e, *f;
-    bool same_dtype, floats;
-    struct float_format ulp_format;
-};
-
-static void load_ulps(struct block *b, const struct pair *pair, int64_t first) {
-    int64_t e[BLOCK], f[BLOCK];
-    load_places(e, pair->e, first, b->n);
-    load_places(f, pair->f, first, b->n);
-    for (int i = 0; i < b->n; i++) b->ulps[i] = place_distance(e[i], f[i]);
-}
-
-static void load_block(struct block *b, const struct pair *pair, int64_t first, int n, bool want_ulps) {
-    const bool integers = pair->same_dtype && !pair->floats;
-    b->n = n;
-    load_values(b->e, pair->e, first, n);
-    load_values(b->f, pair->f, first, n);
-    if (integers || (want_ulps && pair->same_dtype)) load_ulps(b, pair, first);
-    for (int i = 0; i < n; i++) {
-        const double e = b->e[i], f = b->f[i];
-        if (!isfinite(e) || !isfinite(f)) {
-            b->distance[i] = b->relative[i] = fdm_same_nonfinite(e, f) ? left_out : (double)INFINITY;
-            continue;
-        }
-        /* Exact even for 64-bit integers, which doubles would round. */
-        const double distance = integers ? (double)b->ulps[i] : fabs(f - e);
-        b->distance[i] = distance;
-        b->relative[i] = e != 0 ? distance / fabs(e) : left_out;
-        if (want_ulps && !pair->same_dtype)
-            b->ulps[i] = pair->ulp_format.digits ? units_in_last_place(e, distance, pair->ulp_format) : 0;
-    }
-}
-
-static bool is_measured(const struct block *b, int i) { return isfinite(b->e[i]) && isfinite(b->f[i]); }
 
 /* ---- Walks ------------------------------------------------------------------------------------------------- */
 
@@ -197,7 +74,7 @@ struct target {
 };
 
 struct walk {
-    struct pair pair;
+    struct fdm_pair pair;
     struct pair_tolerance_scaled {
         double rtol, slack;
         uint64_t ulp;
@@ -214,16 +91,16 @@ struct walk {
     double norm_e, norm_f;         /* of the scaled tensors */
 };
 
-typedef void (*visit_fn)(const struct walk *w, struct partial *p, struct counts *c, const struct block *b,
+typedef void (*visit_fn)(const struct walk *w, struct partial *p, struct counts *c, const struct fdm_pair_block *b,
                          int64_t first);
 
 static int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 static void walk_chunk(const struct walk *w, visit_fn visit, int64_t chunk, struct counts *counts) {
-    struct block block;
+    struct fdm_pair_block block;
     const int64_t end = min_i64(w->count, (chunk + 1) * CHUNK);
     for (int64_t first = chunk * CHUNK; first < end; first += BLOCK) {
-        load_block(&block, &w->pair, first, (int)min_i64(BLOCK, end - first), w->want_ulps);
+        fdm_pair_load(&block, &w->pair, first, (int)min_i64(BLOCK, end - first), w->want_ulps);
         visit(w, &w->partials[chunk], counts, &block, first);
     }
 }
@@ -257,7 +134,7 @@ static uint64_t key_of(double error) {
 }
 
 /* The first digit: all targets of a kind share the count. */
-static void count_first_digits(struct counts *c, const struct block *b) {
+static void count_first_digits(struct counts *c, const struct fdm_pair_block *b) {
     if (!c->digit) return;
     for (int i = 0; i < b->n; i++) {
         if (b->distance[i] >= 0) c->digit[0][key_of(b->distance[i]) >> digit_shift(0)]++;
@@ -265,7 +142,7 @@ static void count_first_digits(struct counts *c, const struct block *b) {
     }
 }
 
-static void count_digits(const struct walk *w, struct counts *c, const struct block *b) {
+static void count_digits(const struct walk *w, struct counts *c, const struct fdm_pair_block *b) {
     if (w->level >= LEVELS) return;
     const int shift = digit_shift(w->level), bits = digit_bits(w->level);
     for (int q = 0; q < TARGETS; q++) {
@@ -273,7 +150,7 @@ static void count_digits(const struct walk *w, struct counts *c, const struct bl
         const uint64_t low = w->targets[q].prefix << bits << shift, span = (uint64_t)1 << bits << shift;
         int64_t *digit = c->digit[q];
         for (int i = 0; i < b->n; i++) {
-            const uint64_t rest = key_of(errors[i]) - low; /* left_out has its sign bit set: far beyond any span */
+            const uint64_t rest = key_of(errors[i]) - low; /* FDM_LEFT_OUT has its sign bit set: far beyond any span */
             if (rest < span) digit[rest >> shift]++;
         }
     }
@@ -326,8 +203,8 @@ static void sort_quantiles(double *quantiles, double *errors, int n, int64_t tot
 
 static void fill_quantiles(fdm_pair_stats *s, const struct walk *w, int64_t errors, int64_t ratios) {
     if (!w->digits) {
-        struct block b;
-        load_block(&b, &w->pair, 0, (int)w->count, false);
+        struct fdm_pair_block b;
+        fdm_pair_load(&b, &w->pair, 0, (int)w->count, false);
         sort_quantiles(s->quantile_abs, b.distance, b.n, errors);
         sort_quantiles(s->quantile_rel, b.relative, b.n, ratios);
         return;
@@ -358,7 +235,7 @@ static void note_worst(struct partial *p, double badness, int64_t i, double e, d
     p->worst_f = f;
 }
 
-static void note_nonfinite(struct partial *p, const struct block *b, int i, int64_t first) {
+static void note_nonfinite(struct partial *p, const struct fdm_pair_block *b, int i, int64_t first) {
     if (b->distance[i] < 0) {
         if (isnan(b->e[i])) p->nan_in_both++;
         else p->inf_in_both++;
@@ -369,7 +246,7 @@ static void note_nonfinite(struct partial *p, const struct block *b, int i, int6
     note_worst(p, INFINITY, first + i, b->e[i], b->f[i]);
 }
 
-static void visit_extremes(const struct walk *w, struct partial *p, struct counts *c, const struct block *b,
+static void visit_extremes(const struct walk *w, struct partial *p, struct counts *c, const struct fdm_pair_block *b,
                            int64_t first) {
     (void)w;
     for (int i = 0; i < b->n; i++) {
@@ -382,7 +259,7 @@ static void visit_extremes(const struct walk *w, struct partial *p, struct count
             if (fabs(f) > p->scale_f) p->scale_f = fabs(f);
             p->fraction_f |= fraction_of(f);
         }
-        if (!is_measured(b, i)) {
+        if (!fdm_is_measured(b, i)) {
             note_nonfinite(p, b, i, first);
             continue;
         }
@@ -405,11 +282,11 @@ static bool agree(const struct walk *w, double e, double distance, uint64_t ulps
     return w->tolerance.ulp > 0 && ulps <= w->tolerance.ulp;
 }
 
-static void visit_sums(const struct walk *w, struct partial *p, struct counts *c, const struct block *b,
+static void visit_sums(const struct walk *w, struct partial *p, struct counts *c, const struct fdm_pair_block *b,
                        int64_t first) {
     (void)first;
     for (int i = 0; i < b->n; i++) {
-        if (!is_measured(b, i)) continue;
+        if (!fdm_is_measured(b, i)) continue;
         const double e = b->e[i] * w->unit_e, f = b->f[i] * w->unit_f, d = b->distance[i] * w->unit_d;
         p->ee += e * e;
         p->ff += f * f;
@@ -423,18 +300,18 @@ static void visit_sums(const struct walk *w, struct partial *p, struct counts *c
 
 /* ---- Third walk: the angle; the others: quantiles only ----------------------------------------------------- */
 
-static void visit_angle(const struct walk *w, struct partial *p, struct counts *c, const struct block *b,
+static void visit_angle(const struct walk *w, struct partial *p, struct counts *c, const struct fdm_pair_block *b,
                         int64_t first) {
     (void)first;
     for (int i = 0; i < b->n; i++) {
-        if (!is_measured(b, i)) continue;
+        if (!fdm_is_measured(b, i)) continue;
         const double apart = b->e[i] * w->unit_e / w->norm_e - b->f[i] * w->unit_f / w->norm_f;
         p->angle += apart * apart;
     }
     count_digits(w, c, b);
 }
 
-static void visit_quantiles(const struct walk *w, struct partial *p, struct counts *c, const struct block *b,
+static void visit_quantiles(const struct walk *w, struct partial *p, struct counts *c, const struct fdm_pair_block *b,
                             int64_t first) {
     (void)p;
     (void)first;
@@ -535,7 +412,7 @@ static void prepare_sums(struct walk *w, const struct partial *total, const stru
     const struct fdm_pair_tolerance equal = {0}, *t = tolerance ? tolerance : &equal;
     w->tolerance.rtol = t->rtol;
     w->tolerance.slack = t->atol + t->mtol * total->scale_e;
-    w->tolerance.ulp = w->pair.same_dtype || w->pair.ulp_format.digits ? (uint64_t)t->ulp : 0;
+    w->tolerance.ulp = w->pair.ulp_dtype != FDM_DTYPE_COUNT ? (uint64_t)t->ulp : 0;
     w->exponent_e = exponent_of(total->scale_e);
     w->exponent_f = exponent_of(total->scale_f);
     w->exponent_d = exponent_of(total->max_abs);
@@ -613,12 +490,10 @@ fdm_status fdm_pair_measure_within(fdm_pair_stats *s, int64_t *mismatches,
         fdm_shape_text(right, sizeof right, found->ndim, found->shape);
         return fdm_fail(err, FDM_BAD_USAGE, "tensors of shapes %s and %s cannot be measured", left, right);
     }
-    const bool same = expected->dtype == found->dtype;
-    s->ulp_dtype = coarser(expected->dtype, found->dtype);
     s->count = fdm_tensor_numel(expected);
-    struct walk w = {.pair = {expected, found, same, fdm_dtype_is_float(expected->dtype), format_of(s->ulp_dtype)},
-                     .count = s->count,
-                     .chunks = s->count / CHUNK + (s->count % CHUNK != 0)};
+    struct walk w = {.count = s->count, .chunks = s->count / CHUNK + (s->count % CHUNK != 0)};
+    fdm_pair_begin(&w.pair, expected, found);
+    s->ulp_dtype = w.pair.ulp_dtype;
     w.threads = (int)min_i64(threads > 0 ? threads : fdm_max_threads(), w.chunks > 0 ? w.chunks : 1);
     fdm_status status = allocate(&w, err);
     if (!status) measure(s, mismatches, &w, tolerance);
