@@ -21,15 +21,6 @@ try() {
     fi
 }
 
-# safetensors FILE HEADER DATA: DATA as \x escapes
-safetensors() {
-    local n=${#2}
-    {
-        printf "$(printf '\\x%02x\\x%02x' $((n % 256)) $((n / 256)))"'\0\0\0\0\0\0'
-        printf '%s' "$2"
-        printf "$3"
-    } >"$1"
-}
 f32='{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 one_two='\x00\x00\x80\x3f\x00\x00\x00\x40'
 safetensors "$tmp/a.safetensors" "$f32" "$one_two"

@@ -2,16 +2,6 @@
 # `fdm compare` as a command beyond its verdicts (test_cli.sh has those): renaming, rules, JSON, the page in a browser.
 . "$(dirname "$0")/house/lib.sh"
 
-# safetensors FILE HEADER DATA: DATA as \x escapes
-safetensors() {
-    local n
-    n=$(printf '%s' "$2" | wc -c)
-    {
-        printf "$(printf '\\x%02x\\x%02x' $((n % 256)) $((n / 256)))"'\0\0\0\0\0\0'
-        printf '%s' "$2"
-        printf "$3"
-    } >"$1"
-}
 run() { # CODE ARGUMENT...: output in $tmp/out, message in $tmp/err
     local want=$1
     shift

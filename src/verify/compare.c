@@ -184,13 +184,18 @@ static fdm_status compare_entry(fdm_comparison_item *item, const struct comparin
 
 /* ---- All names --------------------------------------------------------------------------------------------- */
 
+/* How bad, among those of one outcome: the ratio that the truth judged, else the largest difference relative to the
+ * tensor's own scale; a difference where A is all zero counts as infinite. */
+static double badness(const fdm_comparison_item *item) {
+    const fdm_pair_stats *s = item->figures ? &item->figures->ab : NULL;
+    if (item->outcome == FDM_COMPARE_WORSE) return item->rms_ratio;
+    return s && s->max_abs > 0 ? s->max_abs / s->scale_expected : 0;
+}
+
 static int by_severity(const void *left, const void *right) {
     const fdm_comparison_item *x = left, *y = right;
+    const double bx = badness(x), by = badness(y);
     if (x->outcome != y->outcome) return x->outcome < y->outcome ? -1 : 1;
-    /* Relative to the tensor's own scale; a difference where A is all zero counts as infinite. */
-    const fdm_pair_stats *sx = x->figures ? &x->figures->ab : NULL, *sy = y->figures ? &y->figures->ab : NULL;
-    const double bx = sx && sx->max_abs > 0 ? sx->max_abs / sx->scale_expected : 0;
-    const double by = sy && sy->max_abs > 0 ? sy->max_abs / sy->scale_expected : 0;
     if (bx > by || by > bx) return bx > by ? -1 : 1;
     return x->order < y->order ? -1 : 1;
 }

@@ -83,6 +83,10 @@ struct fdm_report_row {
     const fdm_patch *patch;      /* or NULL; shown only with stats */
 };
 
+static inline bool fdm_report_is_bad(const struct fdm_report_row *row) {
+    return row->verdict == FDM_VERDICT_FAIL || row->verdict == FDM_VERDICT_MISTRUSTED;
+}
+
 /* A line of the chart: one column over the rows in their order. */
 struct fdm_report_series {
     const char *label;

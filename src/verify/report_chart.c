@@ -27,10 +27,6 @@ struct scale {
     int low, high;
 };
 
-static bool is_bad(const struct fdm_report_row *row) {
-    return row->verdict == FDM_VERDICT_FAIL || row->verdict == FDM_VERDICT_MISTRUSTED;
-}
-
 static struct scale find_scale(const struct fdm_report *r) {
     double low = INFINITY, high = 0;
     for (size_t i = 0; i < r->row_count; i++)
@@ -114,8 +110,8 @@ static void put_points(struct fdm_text *out, const struct fdm_report *r, const s
         for (size_t i = 0; i < count; i++) {
             const struct fdm_report_row *row = &r->rows[order[i]];
             const double value = row->values[r->series[s].column];
-            if (i % step && !is_bad(row)) continue;
-            if (!isnan(value) || is_bad(row)) put_point(out, row, value, x_of(i, count), y_of(scale, value), radius);
+            if (i % step && !fdm_report_is_bad(row)) continue;
+            if (!isnan(value) || fdm_report_is_bad(row)) put_point(out, row, value, x_of(i, count), y_of(scale, value), radius);
         }
     }
 }
@@ -156,7 +152,7 @@ void fdm_report_profile_svg(struct fdm_text *out, const struct fdm_report *r, co
         for (int s = 0; s < r->series_count; s++) {
             const double x = row->values[r->series[s].column];
             exact = exact || x == 0;
-            beyond = beyond || isinf(x) || (isnan(x) && is_bad(row));
+            beyond = beyond || isinf(x) || (isnan(x) && fdm_report_is_bad(row));
         }
     }
     const struct scale scale = find_scale(r);

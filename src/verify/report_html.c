@@ -60,10 +60,6 @@ static void put_number(struct fdm_text *out, double x, bool integer) {
     put(out, number);
 }
 
-static bool is_bad(const struct fdm_report_row *row) {
-    return row->verdict == FDM_VERDICT_FAIL || row->verdict == FDM_VERDICT_MISTRUSTED;
-}
-
 /* ---- Head -------------------------------------------------------------------------------------------------- */
 
 static const char *advice(enum fdm_report_verdict verdict) {
@@ -263,7 +259,7 @@ static void put_details(struct fdm_text *out, const struct fdm_report *r) {
     size_t shown = 0;
     for (size_t i = 0; i < r->row_count && shown < MAX_DETAILS; i++) {
         const struct fdm_report_row *row = &r->rows[i];
-        if (!is_bad(row) || !row->stats) continue;
+        if (!fdm_report_is_bad(row) || !row->stats) continue;
         if (!shown++) put(out, "<h2>Details of what does not pass</h2>\n");
         put(out, "<details><summary>");
         put_name(out, row->name);

@@ -8,10 +8,6 @@
 
 enum { NAME_WIDTH = 60, NUMBER_WIDTH = 10, BAR_WIDTH = 40, DETAILED_ROWS = 8 };
 
-static bool is_bad(const struct fdm_report_row *row) {
-    return row->verdict == FDM_VERDICT_FAIL || row->verdict == FDM_VERDICT_MISTRUSTED;
-}
-
 /* How many characters a name takes: UTF-8 continuation bytes take none. */
 static int width_of(const char *text) {
     int width = 0;
@@ -32,7 +28,7 @@ static struct layout lay_out(const struct fdm_report *r, const struct fdm_report
     struct layout l = {4, 6};
     for (size_t i = 0; i < r->row_count; i++) {
         const struct fdm_report_row *row = &r->rows[i];
-        if (style->only_bad && !is_bad(row)) continue;
+        if (style->only_bad && !fdm_report_is_bad(row)) continue;
         l.word = fdm_max_int(l.word, (int)strlen(fdm_report_verdict_word(row->verdict)));
         l.name = fdm_max_int(l.name, fdm_min_int(width_of(row->name), NAME_WIDTH));
     }
@@ -145,9 +141,9 @@ fdm_status fdm_report_table(struct fdm_text *out, const struct fdm_report *r,
     fdm_text_add(out, "", 0);
     if (bad || !style->only_bad) put_head(out, r, l);
     for (size_t i = 0; i < r->row_count; i++)
-        if (!style->only_bad || is_bad(&r->rows[i])) put_row(out, r, &r->rows[i], l);
+        if (!style->only_bad || fdm_report_is_bad(&r->rows[i])) put_row(out, r, &r->rows[i], l);
     for (size_t i = 0, shown = 0; i < r->row_count && shown < DETAILED_ROWS && style->details; i++) {
-        if (!is_bad(&r->rows[i])) continue;
+        if (!fdm_report_is_bad(&r->rows[i])) continue;
         put_details(out, &r->rows[i]);
         shown++;
     }

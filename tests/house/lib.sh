@@ -22,4 +22,14 @@ verdict() {
         fail "$name"
     fi
 }
+# safetensors FILE HEADER DATA: writes one; DATA as \x escapes
+safetensors() {
+    local n
+    n=$(printf '%s' "$2" | wc -c)
+    {
+        printf "$(printf '\\x%02x\\x%02x' $((n % 256)) $((n / 256)))"'\0\0\0\0\0\0'
+        printf '%s' "$2"
+        printf "$3"
+    } >"$1"
+}
 finish() { [ "$failures" = 0 ]; }
