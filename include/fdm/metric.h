@@ -100,8 +100,8 @@ typedef struct fdm_gaussian {
 FDM_API fdm_status fdm_gaussian_fit(fdm_gaussian *g, const fdm_features *features, int threads, fdm_error *err);
 FDM_API void fdm_gaussian_free(fdm_gaussian *g);
 
-/* The trace of (S_a S_b)^(1/2) is the sum of the singular values of S_a^(1/2) S_b^(1/2); square roots are taken of the
- * eigenvalues that stand out of rounding, so that covariances of less than full rank lose no digits.
+/* The trace of (S_a S_b)^(1/2) is the sum of the singular values of F_a^T F_b, S = F F^T; the factors end at the rank of the
+ * covariance, so that one of less than full rank costs no digits.
  * Errors: FDM_BAD_INPUT for other dimensions, a number that is not finite, or a matrix that is no covariance;
  * FDM_NO_RESOURCE out of memory or without LAPACK. */
 FDM_API fdm_status fdm_frechet_distance(double *distance, const fdm_gaussian *a, const fdm_gaussian *b, fdm_error *err);

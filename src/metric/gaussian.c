@@ -2,9 +2,9 @@
  *
  *     d^2 = |mu_a - mu_b|^2 + tr S_a + tr S_b - 2 tr (S_a S_b)^(1/2)
  *
- * With S = F F^T, F = V L^(1/2) the eigenvectors times the roots of their eigenvalues, S_a S_b has the eigenvalues of
- * F_b^T S_a F_b = M^T M, M = F_a^T F_b, so the trace of its root is the sum of the singular values of M.  Eigenvalues lost
- * in rounding (below 4 d eps of the largest) are zero: their roots, 1e-8 of the largest, would be noise in the sum.
+ * With S = F F^T, S_a S_b has the eigenvalues of F_b^T S_a F_b = M^T M, M = F_a^T F_b, so the trace of its root is the sum of
+ * the singular values of M.  F is a Cholesky factor, pivoted by the largest diagonal element left: it ends at the rank of S,
+ * when only rounding is left (4 d eps of the largest), whose roots, 1e-8, would be noise in the sum.
  */
 #include <float.h>
 #include <math.h>
@@ -114,22 +114,41 @@ static fdm_status check(const fdm_gaussian *g, fdm_error *err) {
     return FDM_OK;
 }
 
-size_t fdm_frechet_work(int d) { return (size_t)d * (3 * (size_t)d + 1); }
+size_t fdm_frechet_work(int d) { return 3 * (size_t)d * (size_t)d; }
 
-/* factor (rank, d) = the columns of F: eigenvectors times the roots of their eigenvalues; `work`: d (d + 1) doubles. */
-static fdm_status root_factor(double *factor, int *rank, const fdm_gaussian *g, double *work, fdm_error *err) {
-    const int d = g->d;
-    double *values = work, *matrix = work + d;
-    memcpy(matrix, g->sigma, (size_t)d * (size_t)d * sizeof *matrix);
-    const fdm_status status = fdm_symmetric_eigen(values, factor, matrix, d, d, err);
-    if (status != FDM_OK) return status;
-    const double largest = fmax(values[0], -values[d - 1]);
-    if (values[d - 1] < -1e-6 * largest)
-        return fdm_fail(err, FDM_BAD_INPUT, "sigma: has the eigenvalue %g beside %g: no covariance", values[d - 1], values[0]);
-    for (*rank = 0; *rank < d && values[*rank] > 4 * d * DBL_EPSILON * largest; ++*rank) {
-        const double root = sqrt(values[*rank]);
-        for (int j = 0; j < d; j++) factor[(size_t)*rank * (size_t)d + (size_t)j] *= root;
+/* left -= row^T row */
+static void subtract_square(double *left, const double *row, int d) {
+    for (int i = 0; i < d; i++) {
+        double *to = left + (size_t)i * (size_t)d;
+#pragma omp simd
+        for (int j = 0; j < d; j++) to[j] -= row[i] * row[j];
     }
+}
+
+static int largest_diagonal(const double *left, int d) {
+    int at = 0;
+    for (int i = 1; i < d; i++)
+        if (left[(size_t)i * ((size_t)d + 1)] > left[(size_t)at * ((size_t)d + 1)]) at = i;
+    return at;
+}
+
+/* factor (rank, d), S = factor^T factor; left: (d, d) of work. */
+static fdm_status root_factor(double *factor, int *rank, const fdm_gaussian *g, double *left, fdm_error *err) {
+    const size_t d = (size_t)g->d;
+    const double scale = largest_element(g), rounding = 4 * g->d * DBL_EPSILON * scale;
+    memcpy(left, g->sigma, d * d * sizeof *left);
+    for (*rank = 0; *rank < g->d; ++*rank) {
+        const size_t at = (size_t)largest_diagonal(left, g->d);
+        const double pivot = left[at * (d + 1)];
+        double *row = factor + (size_t)*rank * d;
+        if (!(pivot > rounding)) break;
+        for (size_t j = 0; j < d; j++) row[j] = left[at * d + j] / sqrt(pivot);
+        subtract_square(left, row, g->d);
+    }
+    for (size_t i = 0; i < d * d; i++)
+        if (fabs(left[i]) > 1e-6 * scale)
+            return fdm_fail(err, FDM_BAD_INPUT, "sigma: is not positive semi-definite (%g beside %g in row %zu): no covariance",
+                            left[i], scale, i / d);
     return FDM_OK;
 }
 
