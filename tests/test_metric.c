@@ -267,7 +267,7 @@ START_TEST(intervals_cover) {
     static struct coverage frechets, kernels;
     double bias = 0, mean = 0;
     for (uint64_t s = 0; s < SETS; s++) {
-        fdm_features x = synthetic_normal(100, 3, 1000 + 2 * s), y = synthetic_normal(120, 3, 1001 + 2 * s);
+        fdm_features x = synthetic_normal(300, 3, 1000 + 2 * s), y = synthetic_normal(200, 3, 1001 + 2 * s);
         synthetic_affine(&y, 1.2, 0.6);
         const fdm_metric_report r = measure(&x, &y, 80, 2);
         add(&frechets, &r.frechet), add(&kernels, &r.kernel);
@@ -278,10 +278,10 @@ START_TEST(intervals_cover) {
     printf("  %d sets: 95 %% intervals hold the expected Frechet distance in %.3g %%, the kernel distance in %.3g %%; the "
            "Frechet distance is %.3g above the truth, estimated %.3g\n",
            SETS, 100 * covered(&frechets), 100 * covered(&kernels), mean - truth, bias);
-    /* binomial with 150 trials: 0.95 +- 0.018, and small samples take some of it */
     fflush(stdout); /* Check ends a failing test without */
-    ck_assert(covered(&frechets) >= 0.87 && covered(&frechets) <= 0.995);
-    ck_assert(covered(&kernels) >= 0.87 && covered(&kernels) <= 0.995);
+    /* binomial with 150 trials: 0.95 +- 0.018, and small samples take some of it; more so from the mean of skewed values */
+    ck_assert(covered(&frechets) >= 0.88 && covered(&frechets) <= 0.995);
+    ck_assert(covered(&kernels) >= 0.80 && covered(&kernels) <= 0.995);
     ck_assert_double_eq_tol(bias, mean - truth, 0.6 * fabs(mean - truth));
 }
 END_TEST

@@ -152,6 +152,20 @@ static double mean_of(const double *values, int64_t n) {
     return sum / (double)n;
 }
 
+/* How much further the quantiles of Student's distribution lie out than the normal ones, for a mean of n values whose spread
+ * is estimated from themselves: the first terms of the Cornish-Fisher series, z the normal quantile. */
+static double student_stretch(int64_t n, double confidence) {
+    const double nu = (double)(n - 1);
+    double low = 0, high = 10; /* erfc(z/sqrt(2)) = 1 - confidence */
+    for (int i = 0; i < 60; i++) {
+        const double z = (low + high) / 2;
+        if (erfc(z / sqrt(2)) > 1 - confidence) low = z;
+        else high = z;
+    }
+    const double z2 = low * low;
+    return 1 + (z2 + 1) / (4 * nu) + (5 * z2 * z2 + 16 * z2 + 3) / (96 * nu * nu);
+}
+
 static fdm_metric_estimate estimate_mean(const double *values, int64_t n, enum fdm_metric_stream stream,
                                          const fdm_metric_options *o, double *resampled) {
     const int draws = n > 1 ? o->bootstrap : 0; /* one value says nothing of its error */
@@ -161,8 +175,12 @@ static fdm_metric_estimate estimate_mean(const double *values, int64_t n, enum f
             sum += values[fdm_metric_random(o->seed, stream, (uint32_t)b, (uint64_t)i, (uint64_t)n)];
         resampled[b] = sum / (double)n;
     }
+    if (!draws) return estimate_of(mean_of(values, n), resampled, 0, o->confidence, 1);
     /* the resampled means of n values spread by sqrt((n - 1)/n) too little */
-    return estimate_of(mean_of(values, n), resampled, draws, o->confidence, n > 1 ? sqrt((double)n / (double)(n - 1)) : 1);
+    const double stretch = sqrt((double)n / (double)(n - 1)) * student_stretch(n, o->confidence);
+    fdm_metric_estimate e = estimate_of(mean_of(values, n), resampled, draws, o->confidence, stretch);
+    e.standard_error /= student_stretch(n, o->confidence);
+    return e;
 }
 
 static fdm_status measure_kernel(fdm_metric_report *report, const fdm_features *ref, const fdm_features *images,
