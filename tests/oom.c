@@ -34,8 +34,9 @@ static atomic_long countdown, failed, live;
 
 /* The OpenMP runtimes, BLIS and OpenBLAS end the process when they get no memory, and offer no way to handle it: their own
  * allocations (a few kB per thread team; BLIS's packing buffers) never fail here. */
-enum { SPARED = 7 };
-static const char *spared_libraries[SPARED] = {"libgomp", "libomp", "libblis", "libblas", "liblapack", "libopenblas"};
+enum { SPARED = 8 };
+static const char *spared_libraries[SPARED] = {"libgomp", "libomp", "libblis", "libblas", "liblapack", "libopenblas",
+                                                 "ld-linux" /* dlopen keeps its message */};
 enum { MAX_SPARED = 16 };
 static struct { uintptr_t begin, end; } spared[MAX_SPARED];
 static int spared_count;

@@ -40,7 +40,7 @@ static const struct fdm_option options[] = {
                    "of either set only N images, chosen at random (default: all)"),
     FDM_OPTION_INT(struct metric_options, k, "k", 1, 64, "N", "precision and recall: nearest neighbours"),
     FDM_OPTION_INT(struct metric_options, block, "block", 2, INT64_MAX, "N",
-                   "kernel distance: images in a block (default: a fortieth of the smaller set, 5 to 1000)"),
+                   "kernel distance: images in a block (default: a twentieth of the smaller set, 10 to 1000)"),
     FDM_OPTION_INT(struct metric_options, bootstrap, "bootstrap", 0, 100000, "N", "resamplings for the intervals; 0: none"),
     FDM_OPTION_FLOAT(struct metric_options, confidence, "confidence", 0.01, 0.9999, "X", "of the intervals"),
     FDM_OPTION_INT(struct metric_options, seed, "seed", 0, INT64_MAX, "N", "of every random choice"),

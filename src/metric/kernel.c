@@ -12,7 +12,7 @@
 #include "base/threads.h"
 #include "metric/statistics.h"
 
-enum { BLOCKS = 40, LEAST = 5, MOST = 1000 }; /* automatic size of a block: a fortieth, within these */
+enum { BLOCKS = 20, LEAST = 10, MOST = 1000 }; /* automatic size of a block: a twentieth, within these */
 
 static int64_t automatic_block(int64_t n) {
     int64_t block = n / BLOCKS;

@@ -107,6 +107,7 @@ static bool stopped(const fdm_metric_options *o) { return o->stop && o->stop(o->
 /* values[b] for every resampling b; the work of a resampling stays in one thread. */
 static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm_error *err) {
     const int n = f->options->bootstrap, threads = f->options->threads;
+    int failures = 0;
     int64_t rows = 1;
     fdm_status result = FDM_OK;
     for (int s = 0; s < 2; s++)
@@ -122,9 +123,11 @@ static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm
             if (status == FDM_OK) status = resampled_frechet(&values[b], f, &r, b, &mine);
         }
         free_resampling(&r);
-        if (status != FDM_OK) {
-#pragma omp critical(fdm_bootstrap)
-            {
+        if (status != FDM_OK) { /* the first that fails tells; not `critical`, whose lock is a global */
+            int before;
+#pragma omp atomic capture
+            before = failures++;
+            if (before == 0) {
                 result = status;
                 if (err) *err = mine;
             }
