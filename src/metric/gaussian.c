@@ -184,7 +184,7 @@ fdm_status fdm_frechet_distance(double *distance, const fdm_gaussian *a, const f
     if (status == FDM_OK) status = check(b, err);
     if (status != FDM_OK) return status;
     const size_t bytes = fdm_frechet_work(a->d) * sizeof(double);
-    double *work = malloc(bytes);
+    double *work = calloc(1, bytes); /* zeros for the analyser, which does not follow sizes */
     if (!work) return fdm_fail_oom(err, "Frechet distance", bytes);
     status = fdm_frechet_checked(distance, a, b, work, err);
     free(work);

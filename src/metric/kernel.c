@@ -23,13 +23,12 @@ static int64_t automatic_block(int64_t n) {
 
 /* What turns the reference into mean 0 and mean square 1. */
 struct units {
-    double *mu; /* (d) */
+    double *mu; /* (d), zeros at first */
     double scale;
 };
 
 static void find_units(struct units *u, const fdm_features *ref) {
     double sum = 0;
-    for (int j = 0; j < ref->d; j++) u->mu[j] = 0;
     for (int64_t i = 0; i < ref->n; i++)
         for (int j = 0; j < ref->d; j++) u->mu[j] += ref->values[i * ref->d + j];
     for (int j = 0; j < ref->d; j++) u->mu[j] /= (double)ref->n;
@@ -77,7 +76,7 @@ static fdm_status alloc_work(struct work *w, const fdm_features *ref, const fdm_
     *w = (struct work){0};
     if (!fdm_mul_size(&rows, 2 * (size_t)block * (size_t)threads, (size_t)ref->d * sizeof(double)))
         return fdm_fail_oom(err, "kernel distance", SIZE_MAX);
-    w->units.mu = malloc((size_t)ref->d * sizeof(double));
+    w->units.mu = calloc((size_t)ref->d, sizeof(double));
     w->rows = malloc(rows);
     w->order_ref = malloc((size_t)ref->n * sizeof(int64_t));
     w->order_images = malloc((size_t)images->n * sizeof(int64_t));

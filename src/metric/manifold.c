@@ -30,6 +30,14 @@ static bool is_inside(const double *point, const fdm_features *set, const double
     return false;
 }
 
+static void find_inside(uint8_t *inside, double *square_radii, const fdm_features *points, const fdm_features *set, int k,
+                        int threads) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < set->n; i++) square_radii[i] = square_radius(set, i, k);
+#pragma omp parallel for schedule(static, 16) num_threads(threads)
+    for (int64_t i = 0; i < points->n; i++) inside[i] = is_inside(points->values + i * points->d, set, square_radii);
+}
+
 fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, const fdm_features *set, int k, int threads,
                                  fdm_error *err) {
     if (k < 1 || k > MAX_K) return fdm_fail(err, FDM_BAD_USAGE, "k: %d neighbours; 1 to %d are possible", k, MAX_K);
@@ -39,12 +47,7 @@ fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, co
     if (status != FDM_OK) return status;
     double *square_radii = malloc((size_t)set->n * sizeof *square_radii);
     if (!square_radii) return fdm_fail_oom(err, "manifold", (size_t)set->n * sizeof *square_radii);
-    threads = threads ? threads : fdm_max_threads();
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < set->n; i++) square_radii[i] = square_radius(set, i, k);
-#pragma omp parallel for schedule(static, 16) num_threads(threads)
-    for (int64_t i = 0; i < points->n; i++)
-        inside[i] = is_inside(points->values + i * points->d, set, square_radii);
+    find_inside(inside, square_radii, points, set, k, threads ? threads : fdm_max_threads());
     free(square_radii);
     return FDM_OK;
 }

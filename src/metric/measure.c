@@ -106,13 +106,13 @@ static bool stopped(const fdm_metric_options *o) { return o->stop && o->stop(o->
 
 /* values[b] for every resampling b; the work of a resampling stays in one thread. */
 static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm_error *err) {
-    const int n = f->options->bootstrap, threads = f->options->threads;
+    const int n = f->options->bootstrap;
     int failures = 0;
     int64_t rows = 1;
     fdm_status result = FDM_OK;
     for (int s = 0; s < 2; s++)
         if (f->side[s]->features && f->side[s]->features->n > rows) rows = f->side[s]->features->n;
-#pragma omp parallel num_threads(threads)
+#pragma omp parallel num_threads(f->options->threads)
     {
         struct resampling r = {0};
         fdm_error mine = {0};
