@@ -152,10 +152,7 @@ START_TEST(same_training_everywhere) {
         fdm_features_free(&x);
         fdm_classifier_free(&c);
     }
-    fdm_classifier *c = train(scratch("train.zip"), 1, 8, NULL); /* another seed, other weights */
-    ck_assert(fdm_classifier_describe(c).fingerprint != fingerprint);
-    fdm_classifier_free(&c);
-    c = train(scratch("train.zip"), 1, 7, NULL);
+    fdm_classifier *c = train(scratch("train.zip"), 1, 7, NULL);
     for (int64_t i = 0; i < 67; i += 33) { /* and the batch does not matter */
         const fdm_images one = {small.pixels + (size_t)i * 3 * 16 * 16, 1, 3, 16};
         fdm_features x = {0};
