@@ -21,7 +21,7 @@ SONAME  := libfdm.so.$(firstword $(subst ., ,$(VERSION)))
 
 # ---- What to build -------------------------------------------------------------------------------------------
 ISAS     := portable avx2 avx512
-LIB_DIRS := base process precond nn reference random train sample io verify
+LIB_DIRS := base process precond nn reference random train sample io verify metric
 LIB_SRC  := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 CLI_SRC  := $(sort $(wildcard src/cli/*.c))
 # simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
@@ -75,6 +75,10 @@ HAVE_BLIS := $(if $(filter no,$(BLIS)),,$(call compiles,\043include <cblas.h>\ni
   main(void){cblas_dgemm(CblasRowMajor,CblasNoTrans,CblasNoTrans,0,0,0,0,0,1,0,1,0,0,1);return 0;}\n,$(BLIS_INC) -lblis))
 BLIS_CFLAGS := $(if $(HAVE_BLIS),$(BLIS_INC) -DFDM_HAVE_BLIS)
 BLIS_LIBS   := $(if $(HAVE_BLIS),-lblis)
+# Optional, and opened only when `fdm metric` needs eigenvalues: LAPACK.  LAPACK=no leaves it out.
+HAVE_LAPACK := $(if $(filter no,$(LAPACK)),,$(call compiles,void dsyevr_(void);int main(void){dsyevr_();return 0;}\n,-l:liblapack.so.3))
+LAPACK_CFLAGS := $(if $(filter no,$(LAPACK)),-DFDM_NO_LAPACK)
+LAPACK_LIBS   := $(if $(filter no,$(LAPACK)),,-ldl)
 
 CPU_FLAGS := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
 has_all = $(if $(filter-out $(CPU_FLAGS),$(1)),,yes)
@@ -85,6 +89,7 @@ fdm $(VERSION) -> $(BUILD)/
   compiler  $(CC_VERSION)
   OpenMP    $(if $(HAVE_OPENMP),yes,no: one thread only$(if $(filter no,$(WITH_OPENMP)),, (for clang: apt install libomp-dev)))
   BLIS      $(if $(HAVE_BLIS),yes,no: the reference backend uses its own loops$(if $(filter no,$(BLIS)),, (apt install libblis-openmp-dev)))
+  LAPACK    $(if $(HAVE_LAPACK),yes,no: fdm metric is off$(if $(filter no,$(LAPACK)),, (apt install liblapack3)))
   jansson   $(call have,jansson)
   zlib      $(call have,zlib)
   stb       $(call have,stb)
@@ -111,9 +116,9 @@ ifeq ($(findstring clang,$(CC)),)
 SAN += -Wno-format-truncation -Wno-maybe-uninitialized # gcc: false alarms in instrumented code
 endif
 endif
-CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(CPPFLAGS)
+CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(LAPACK_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden $(OPENMP) $(SAN) $(CFLAGS) $(FP)
-LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) -lm -pthread
+LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) $(LAPACK_LIBS) -lm -pthread
 
 ISA_portable := -DFDM_ISA_PORTABLE
 ISA_avx2     := -DFDM_ISA_AVX2 -mavx2 -mfma
@@ -192,7 +197,7 @@ Description: CPU ground truth of the Fast Diffusion Model
 Version: $(VERSION)
 Cflags: -I$${includedir}
 Libs: -L$${libdir} -lfdm
-Libs.private: $(DEP_LIBS) $(BLIS_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm -pthread
+Libs.private: $(DEP_LIBS) $(BLIS_LIBS) $(LAPACK_LIBS) $(if $(HAVE_OPENMP),-fopenmp) -lm -pthread
 endef
 $(BUILD)/fdm.pc: export STAMP_TEXT = $(PC_TEXT)
 $(BUILD)/fdm.pc: FORCE
@@ -291,7 +296,7 @@ make tidy       clang-tidy, warnings as errors    make format-check   clang-form
 make config     what was detected here            make deps           only installs what is missing
 make clean
 
-Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
+Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  LAPACK=no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
 endef
 help: export HELP_TEXT = $(HELP)
 help:

@@ -18,6 +18,7 @@
 #define FDM_H
 
 #include "fdm/augment.h"
+#include "fdm/classifier.h"
 #include "fdm/compare.h"
 #include "fdm/config.h"
 #include "fdm/data_order.h"
@@ -26,6 +27,7 @@
 #include "fdm/gradient.h"
 #include "fdm/init.h"
 #include "fdm/loss.h"
+#include "fdm/metric.h"
 #include "fdm/npz.h"
 #include "fdm/pair_stats.h"
 #include "fdm/png.h"

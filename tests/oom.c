@@ -32,9 +32,11 @@ void *memalign(size_t, size_t);
 static atomic_bool armed, later;
 static atomic_long countdown, failed, live;
 
-/* The OpenMP runtimes and BLIS end the process when they get no memory, and offer no way to handle it: their own
+/* The OpenMP runtimes, BLIS and OpenBLAS end the process when they get no memory, and offer no way to handle it: their own
  * allocations (a few kB per thread team; BLIS's packing buffers) never fail here. */
-static const char *spared_libraries[4] = {"libgomp", "libomp", "libblis"};
+enum { SPARED = 8 };
+static const char *spared_libraries[SPARED] = {"libgomp", "libomp", "libblis", "libblas", "liblapack", "libopenblas",
+                                                 "ld-linux" /* dlopen keeps its message */};
 enum { MAX_SPARED = 16 };
 static struct { uintptr_t begin, end; } spared[MAX_SPARED];
 static int spared_count;
@@ -115,7 +117,7 @@ REPLACES void free(void *p) {
 }
 
 void oom_spare_jansson(void) {
-    spared_libraries[3] = "libjansson";
+    spared_libraries[SPARED - 1] = "libjansson";
     spared_count = 0;
 }
 

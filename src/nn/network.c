@@ -11,15 +11,16 @@
 
 enum { MAX_THREADS = 1024, MAX_BATCH = 65536 };
 
-static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options *options, fdm_error *err) {
+fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, char backend_name[FDM_BACKEND_NAME],
+                              const fdm_run_options *options, fdm_error *err) {
     const char *name = options && options->backend ? options->backend : "auto";
     const int threads = options ? options->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
-    net->exec.threads = threads ? threads : fdm_max_threads();
+    exec->threads = threads ? threads : fdm_max_threads();
     if (strcmp(name, "reference") == 0) {
-        net->backend = fdm_backend_reference();
-        snprintf(net->backend_name, sizeof net->backend_name, "reference (f64)");
+        *backend = fdm_backend_reference();
+        snprintf(backend_name, FDM_BACKEND_NAME, "reference (f64)");
         return FDM_OK;
     }
     if (strcmp(name, "auto") != 0)
@@ -30,10 +31,10 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     if (status != FDM_OK) return status;
     if (options && options->conv && !fdm_conv_mode_find(&conv, options->conv))
         return fdm_fail(err, FDM_BAD_USAGE, "conv: \"%s\" is unknown; use direct, winograd2 or winograd4", options->conv);
-    net->backend = fdm_backend_f32(conv);
-    net->exec.kernels = fdm_kernels_for(isa);
-    net->exec.conv = fdm_conv_kernels_for(isa);
-    snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));
+    *backend = fdm_backend_f32(conv);
+    exec->kernels = fdm_kernels_for(isa);
+    exec->conv = fdm_conv_kernels_for(isa);
+    snprintf(backend_name, FDM_BACKEND_NAME, "%s (f32)", fdm_isa_name(isa));
     return FDM_OK;
 }
 
@@ -42,7 +43,7 @@ fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config,
     fdm_status status = fdm_config_check(config, where, err);
     if (status != FDM_OK) return status;
     net->config = *config;
-    status = choose_backend(net, options, err);
+    status = fdm_backend_choose(&net->backend, &net->exec, net->backend_name, options, err);
     if (status == FDM_OK && !fdm_unet_build(&net->graph, config)) status = fdm_fail_oom(err, "network graph", 0);
     if (status == FDM_OK)
         status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, trains, where, err);

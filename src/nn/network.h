@@ -5,11 +5,17 @@
 
 #include "nn/run.h"
 
+/* The table of layer functions and how to run them (without scratch), and their name for people: "avx2 (f32)".
+ * Errors: FDM_BAD_USAGE for what there is none of. */
+enum { FDM_BACKEND_NAME = 32 };
+fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, char backend_name[FDM_BACKEND_NAME],
+                              const fdm_run_options *options, fdm_error *err);
+
 struct fdm_network {
     fdm_config config;
     const struct fdm_backend *backend;
     struct fdm_exec exec;
-    char backend_name[32];
+    char backend_name[FDM_BACKEND_NAME];
     struct fdm_graph graph;
     char *slab;           /* packed parameters */
     char *packed;         /* a network that trains: one packed convolution, else NULL */

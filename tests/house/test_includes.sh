@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Dependencies run one way:
-#   base -> simd -> process -> precond -> nn -> train, sample -> verify -> cli;   io only on base;
+#   base -> simd -> process -> precond -> nn -> train, sample -> verify, metric -> cli;   io only on base;
 #   process never on simd; random on base and simd; reference (a backend) on what nn's table needs.
 # The line of a part lists what it may include besides itself.
 . "$(dirname "$0")/lib.sh"
@@ -16,7 +16,8 @@ declare -A may=(
     [sample]="base io random process precond nn"
     [train]="base io simd random process precond nn"
     [verify]="base io random process precond nn sample train"
-    [cli]="base io simd random process precond nn sample train verify"
+    [metric]="base io simd nn train"
+    [cli]="base io simd random process precond nn sample train verify metric"
 )
 # Which part a public header belongs to.
 declare -A part_of_header=(
@@ -26,7 +27,7 @@ declare -A part_of_header=(
     [config]=nn [model]=nn [denoiser]=nn
     [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
     [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train
-    [compare]=verify [pair_stats]=verify
+    [compare]=verify [pair_stats]=verify [metric]=metric [classifier]=metric
 )
 
 # violations FILE PART: one line for every include that the table does not allow
