@@ -62,8 +62,7 @@ static void put_header(struct bytes *out, const struct zip_part *m, uint32_t crc
     put_le(out, strlen(m->name), 2);
     put_le(out, zip64 ? 20 : 0, 2);
     if (central) {
-        put_le(out, 0, 6);
-        put_le(out, 0, 2);
+        put_le(out, 0, 6); /* comment, disk, attributes */
         put_le(out, 0, 4);
         put_le(out, m->header, 4);
     }

@@ -2,7 +2,7 @@
  *
  * The published program keeps networks as Python pickles (protocols 2 to 5): snapshots {ema, loss_fn, ...}, training states
  * {net, optimizer_state} and whatever else torch.save writes, as plain pickles, legacy streams or zips.  They are read as
- * data: nothing in them is executed or looked up, and a file takes no more memory than twice its size (and 16 MiB).
+ * data: nothing in them is executed or looked up, and a file takes no more memory than twice its size (and 32 MiB).
  *
  *     fdm_import_report report;
  *     fdm_status status = fdm_import("model.safetensors", "network-snapshot-200000.pkl", NULL, &report, &err);

@@ -394,7 +394,17 @@ static fdm_status build(struct machine *m) {
     return object->node->depth > FDM_PICKLE_MAX_DEPTH ? bad(m, "nested more than %d deep", FDM_PICKLE_MAX_DEPTH) : FDM_OK;
 }
 
+/* The legacy streams of torch.save wrap the class of a module: ("module", class, file, source).  The class is all of it. */
+static bool is_wrapped_class(const struct fdm_pickle_value *id) {
+    const struct fdm_pickle_value *class = fdm_pickle_item(id, 1);
+    return fdm_pickle_is(fdm_pickle_item(id, 0), "module") && class && class->kind == FDM_PICKLE_NAME;
+}
+
 static fdm_status persistent(struct machine *m) {
+    if (above_mark(m) > 0 && is_wrapped_class(from_top(m, 1))) {
+        *from_top(m, 1) = *fdm_pickle_item(from_top(m, 1), 1);
+        return FDM_OK;
+    }
     fdm_status status = collect(m, FDM_PICKLE_PERSISTENT, 1);
     return status ? status : append(m, &m->out->ids, *from_top(m, 1));
 }

@@ -71,7 +71,7 @@ static bool write_tensor(struct writing *w, const struct fdm_torch_tensor *t, bo
     double value;
     if (scalar) {
         uint64_t bits = 0;
-        fdm_torch_copy(&bits, t, t->dtype);
+        fdm_torch_copy(&bits, t, t->dtype, 0, 1);
         const fdm_tensor one = {.dtype = t->dtype, .data = &bits};
         value = fdm_tensor_get(&one, 0);
         write_number(w, value);

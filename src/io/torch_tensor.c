@@ -195,22 +195,33 @@ static void copy_element(unsigned char *out, const unsigned char *p, const struc
         memcpy(out, bytes, size);
 }
 
-void fdm_torch_copy(void *out, const struct fdm_torch_tensor *t, fdm_dtype to) {
+/* The rest of one row after the other. */
+static void copy_rows(unsigned char *out, const struct fdm_torch_tensor *t, fdm_dtype to, int64_t first, int64_t count) {
     const size_t size = fdm_dtype_size(t->dtype), to_size = fdm_dtype_size(to);
-    const bool flat = t->ndim == 0 || t->numel == 0 || is_row_major(t);
-    const int outer = flat ? 0 : t->ndim - 1;
-    const int64_t row = flat ? t->numel : t->shape[outer];
-    const size_t step = (flat ? 1 : (size_t)t->stride[outer]) * size;
-    int64_t index[FDM_MAX_NDIM] = {0};
-    unsigned char *to_byte = out;
-    if (flat && t->dtype == to && (!t->swapped || size == 1)) {
-        if (t->nbytes) memcpy(out, t->data, t->nbytes);
-        return;
-    }
-    for (int64_t done = 0; done < t->numel; done += row) {
+    const int outer = t->ndim - 1; /* dimensions before the last */
+    const int64_t row = t->shape[outer];
+    int64_t index[FDM_MAX_NDIM] = {0}, column = first % row, rows = first / row;
+    for (int d = outer - 1; d >= 0; rows /= t->shape[d], d--) index[d] = rows % t->shape[d];
+    for (int64_t n; count > 0; count -= n, column = 0) {
         const unsigned char *p = t->data;
+        n = row - column < count ? row - column : count;
         for (int d = 0; d < outer; d++) p += (size_t)index[d] * (size_t)t->stride[d] * size;
-        for (int64_t i = 0; i < row; i++, to_byte += to_size) copy_element(to_byte, p + (size_t)i * step, t, size, t->dtype != to);
+        for (int64_t i = column; i < column + n; i++, out += to_size)
+            copy_element(out, p + (size_t)i * (size_t)t->stride[outer] * size, t, size, t->dtype != to);
         for (int d = outer - 1; d >= 0 && ++index[d] == t->shape[d]; d--) index[d] = 0;
     }
+}
+
+void fdm_torch_copy(void *out, const struct fdm_torch_tensor *t, fdm_dtype to, int64_t first, int64_t count) {
+    const size_t size = fdm_dtype_size(t->dtype), to_size = fdm_dtype_size(to);
+    unsigned char *bytes = out;
+    if (count == 0) return;
+    if (!is_row_major(t)) {
+        copy_rows(bytes, t, to, first, count);
+        return;
+    }
+    const unsigned char *p = t->data + (size_t)first * size;
+    if (t->dtype == to && (!t->swapped || size == 1)) memcpy(bytes, p, (size_t)count * size);
+    else
+        for (int64_t i = 0; i < count; i++, bytes += to_size, p += size) copy_element(bytes, p, t, size, t->dtype != to);
 }

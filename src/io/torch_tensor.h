@@ -23,9 +23,9 @@ fdm_status fdm_torch_tensor(struct fdm_torch_tensor *out, bool *found, struct fd
 
 /* F32 for the other floating-point types, else the type itself: what a model file holds. */
 fdm_dtype fdm_torch_plain_dtype(fdm_dtype dtype);
-/* The elements in row-major order in native byte order, as they are or (F16, BF16, F64) as F32, rounded to nearest.
- * `out` is aligned for its type. */
-void fdm_torch_copy(void *out, const struct fdm_torch_tensor *t, fdm_dtype to);
+/* Elements first .. first+count-1 in row-major order, in native byte order, as they are or (F16, BF16, F64) as F32, rounded
+ * to nearest. */
+void fdm_torch_copy(void *out, const struct fdm_torch_tensor *t, fdm_dtype to, int64_t first, int64_t count);
 /* Whether the elements already lie so: row-major, native, aligned, of that type. */
 bool fdm_torch_lies_plain(const struct fdm_torch_tensor *t, fdm_dtype to);
 

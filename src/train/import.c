@@ -12,7 +12,7 @@
 #include "io/torch_write.h"
 #include "train/published.h"
 
-enum { MAX_META = 8 };
+enum { MAX_META = 8, PIECE = 1 << 17 /* elements */ };
 
 /* What will be written. */
 struct import {
@@ -26,6 +26,7 @@ struct import {
     int meta_count;
     float *steps; /* owned; adam_step */
     size_t step_count;
+    void *piece;  /* owned; room for PIECE elements of any type */
     fdm_error *err;
 };
 
@@ -127,17 +128,19 @@ static fdm_dtype written_as(const struct import *m, const struct fdm_torch_tenso
     return m->network ? fdm_torch_plain_dtype(t->dtype) : t->dtype;
 }
 
-/* One tensor after the other, so that no more than one is ever copied. */
+/* What does not lie as it must is copied piece by piece. */
 static fdm_status put(fdm_safetensors_writer *w, const struct import *m, const struct fdm_torch_named *n) {
     const fdm_dtype to = written_as(m, &n->tensor);
     const size_t bytes = (size_t)n->tensor.numel * fdm_dtype_size(to);
     if (bytes == 0) return FDM_OK;
     if (fdm_torch_lies_plain(&n->tensor, to)) return fdm_safetensors_writer_put(w, n->name, 0, n->tensor.data, bytes, m->err);
-    void *copy = fdm_malloc_aligned(bytes);
-    if (!copy) return fdm_fail_oom(m->err, n->name, bytes);
-    fdm_torch_copy(copy, &n->tensor, to);
-    const fdm_status status = fdm_safetensors_writer_put(w, n->name, 0, copy, bytes, m->err);
-    fdm_free_aligned(copy);
+    const size_t size = fdm_dtype_size(to);
+    fdm_status status = FDM_OK;
+    for (int64_t first = 0, count; first < n->tensor.numel && !status; first += count) {
+        count = n->tensor.numel - first < PIECE ? n->tensor.numel - first : PIECE;
+        fdm_torch_copy(m->piece, &n->tensor, to, first, count);
+        status = fdm_safetensors_writer_put(w, n->name, (size_t)first * size, m->piece, (size_t)count * size, m->err);
+    }
     return status;
 }
 
@@ -187,12 +190,14 @@ fdm_status fdm_import(const char *target, const char *source, const fdm_import_o
     struct import m = {.err = err};
     fdm_status status = fdm_published_open(&m.source, source, err);
     if (status) return status;
-    status = gather(&m, options ? options : &none);
+    if (!(m.piece = malloc(PIECE * sizeof(double)))) status = fdm_fail_oom(err, "piece of a tensor", PIECE * sizeof(double));
+    if (!status) status = gather(&m, options ? options : &none);
     if (!status) status = check_names(&m);
     if (!status && report) fill_report(report, &m);
     if (!status) status = write_target(target, &m);
     for (int i = 0; i < m.meta_count; i++) free(m.meta[i].text);
     free(m.steps);
+    free(m.piece);
     fdm_torch_list_free(&m.list);
     fdm_published_close(&m.source);
     return status;

@@ -101,7 +101,7 @@ static double number(struct fdm_published *p, const struct fdm_pickle_value *dic
     if (v->kind == FDM_PICKLE_INT || v->kind == FDM_PICKLE_BOOL) return (double)v->number;
     if (fdm_torch_tensor(&t, &found, &p->file, v, key, NULL) != FDM_OK || !found || t.numel != 1) return otherwise;
     uint64_t bits = 0;
-    fdm_torch_copy(&bits, &t, t.dtype);
+    fdm_torch_copy(&bits, &t, t.dtype, 0, 1);
     const fdm_tensor one = {.dtype = t.dtype, .data = &bits};
     return fdm_tensor_get(&one, 0);
 }
@@ -219,7 +219,7 @@ static fdm_status add_tensor(fdm_tensors *set, const struct fdm_torch_named *n, 
         void *out; /* the set does not write to it */
     } data = {n->tensor.data};
     fdm_status status = fdm_tensors_append(set, n->name, FDM_F32, n->tensor.ndim, n->tensor.shape, as_is ? data.out : NULL, false, &t, err);
-    if (!status && !as_is) fdm_torch_copy(t->data, &n->tensor, FDM_F32);
+    if (!status && !as_is) fdm_torch_copy(t->data, &n->tensor, FDM_F32, 0, n->tensor.numel);
     return status;
 }
 

@@ -61,17 +61,20 @@ static fdm_status read_config(struct fdm_published *p, fdm_error *err) {
 
 /* ---- Opening ------------------------------------------------------------------------------------------------ */
 
+/* A module that keeps its constructor's arguments, as the published program's do. */
+static bool is_published(const struct fdm_pickle_value *v) { return fdm_pickle_is_call(v, FDM_PICKLE_PERSISTENCE) && fdm_torch_is_module(v); }
+
 static void classify(struct fdm_published *p) {
     const struct fdm_pickle_value *top = &p->file.pickle.top, *ema = fdm_pickle_get(top, "ema"), *net = fdm_pickle_get(top, "net");
     p->kind = FDM_PUBLISHED_OTHER;
     p->network = NULL;
-    if (fdm_torch_is_module(ema)) {
+    if (is_published(ema)) {
         p->kind = FDM_PUBLISHED_SNAPSHOT;
         p->network = ema;
-    } else if (fdm_torch_is_module(net)) {
+    } else if (is_published(net)) {
         p->kind = fdm_pickle_get(top, "optimizer_state") ? FDM_PUBLISHED_STATE : FDM_PUBLISHED_SNAPSHOT;
         p->network = net;
-    } else if (fdm_torch_is_module(top)) {
+    } else if (is_published(top)) {
         p->kind = FDM_PUBLISHED_NETWORK;
         p->network = top;
     }
@@ -153,6 +156,23 @@ static fdm_status moment(struct fdm_torch_list *list, struct fdm_published *p, c
     return fdm_torch_add(list, &p->file, name, &t, false, err);
 }
 
+/* Before its first update Adam has no state: moments and count are zero. */
+static fdm_status no_moments(struct fdm_torch_list *list, struct fdm_published *p, size_t index, fdm_error *err) {
+    static const float zero = 0; /* an element that has every index */
+    static const char *const prefixes[] = {"adam_m.", "adam_v."};
+    fdm_status status = FDM_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        struct fdm_torch_tensor t = list->items[index].tensor;
+        char name[1200];
+        snprintf(name, sizeof name, "%s%s", prefixes[i], list->items[index].name + 4);
+        t.dtype = FDM_F32;
+        t.data = (const unsigned char *)&zero;
+        memset(t.stride, 0, sizeof t.stride);
+        status = fdm_torch_add(list, &p->file, name, &t, false, err);
+    }
+    return status;
+}
+
 /* A tensor of one element, or a number. */
 static bool read_step(float *out, struct fdm_published *p, const struct fdm_pickle_value *v) {
     struct fdm_torch_tensor t;
@@ -161,12 +181,13 @@ static bool read_step(float *out, struct fdm_published *p, const struct fdm_pick
     else if (fdm_torch_tensor(&t, &found, &p->file, v, "step", NULL) != FDM_OK || !found || t.numel != 1 ||
              fdm_torch_plain_dtype(t.dtype) != FDM_F32)
         return false;
-    else fdm_torch_copy(out, &t, FDM_F32);
+    else fdm_torch_copy(out, &t, FDM_F32, 0, 1);
     return *out >= 0 && *out <= 16777216.0f; /* where F32 stops counting */
 }
 
 static fdm_status one_parameter(struct fdm_torch_list *list, float *step, struct fdm_published *p, size_t index, size_t k,
                                 const struct fdm_pickle_value *states, const struct fdm_pickle_value *number, fdm_error *err) {
+    if (states->node->count == 0) return no_moments(list, p, index, err);
     const struct fdm_pickle_value *state = number && number->kind == FDM_PICKLE_INT ? find_state(list, states, k, number) : NULL;
     fdm_status status = moment(list, p, "adam_m.", index, fdm_pickle_get(state, "exp_avg"), err);
     if (!status) status = moment(list, p, "adam_v.", index, fdm_pickle_get(state, "exp_avg_sq"), err);

@@ -26,7 +26,7 @@ fdm_status fdm_published_check(const struct fdm_torch_list *list, const fdm_conf
                                const char *label, fdm_error *err);
 
 /* Adam's moments of the list's parameters ("net.<name>"): appends adam_m.<name> and adam_v.<name>.  steps: malloc'd, one
- * for each parameter. */
+ * for each parameter.  A state from before the first update has none: zeros. */
 fdm_status fdm_published_moments(struct fdm_torch_list *list, float **steps, size_t *count, struct fdm_published *p, fdm_error *err);
 
 /* A value of the top-level dict as JSON, NULL if there is none (or it is not worth a line); malloc'd.  *failed: no memory. */
