@@ -47,7 +47,7 @@ def measured(*arguments):
     return int(out[0]), float(out[1]), float(out[2])
 
 
-def large(name, path, tensors, protocol, new, limit_seconds, limit_mb):
+def large(name, path, tensors, protocol, new, limit_mb):
     expected = os.path.join(scratch, 'expected.safetensors')
     torch.save(tensors, path, pickle_protocol=protocol, _use_new_zipfile_serialization=new)
     make_pickles.safetensors(expected, tensors)
@@ -55,8 +55,6 @@ def large(name, path, tensors, protocol, new, limit_seconds, limit_mb):
     code, seconds, peak = measured('import', path, os.path.join(scratch, 'got.safetensors'), '-q')
     print(f'{name}: {mb:.0f} MB, {seconds:.2f} s, peak {peak:.0f} MB')
     verdict(f'{name}: in {limit_mb:.0f} MB', code == 0 and peak < limit_mb, f'exit code {code}, {peak:.0f} MB')
-    if limit_seconds:
-        verdict(f'{name}: in {limit_seconds} s', seconds < limit_seconds, f'{seconds:.2f} s')
     same(name, path, expected)
     for leftover in (path, expected, os.path.join(scratch, 'got.safetensors')):
         os.remove(leftover)
@@ -87,9 +85,9 @@ def models():
 
 
 def statistics():
-    """Inception statistics: mu [2048] and sigma [2048, 2048] in an .npz, plain and compressed."""
+    """Inception statistics: mu and sigma (smaller than the published 2048) in an .npz, plain and compressed."""
     generator = numpy.random.default_rng(0)
-    size = 256 if sanitized else 2048
+    size = 512
     mu, sigma = generator.standard_normal(size), generator.standard_normal((size, size))
     expected = os.path.join(scratch, 'stats.safetensors')
     make_pickles.safetensors(expected, {'mu': torch.from_numpy(mu), 'sigma': torch.from_numpy(sigma)})
@@ -141,15 +139,10 @@ def main():
         print('SKIP: large files: a sanitizer build is too slow for them')
         return
     torch.manual_seed(0)
-    size = 75 << 20  # elements: 315 MB
-    base = torch.randn(size // 3 // 1024, 1024)
-    tensors = {f't{i}': base + i for i in range(3)}
-    large('300 MB, zip', scratch + '/large.pt', tensors, 2, True, 0, 2 * 315 + 32)
-    large('300 MB, legacy, protocol 4', scratch + '/large.pt', tensors, 4, False, 0, 2 * 315 + 32)
-    del tensors['t1'], tensors['t2']
-    tensors['turned'] = base.t()
-    tensors['tied'] = tensors['t0']
-    large('100 MB with a transposed and a tied tensor', scratch + '/large.pt', tensors, 2, True, 0, 3 * 210 + 32)
+    base = torch.randn(26 << 10, 1024)
+    tensors = {'t0': base, 't1': base + 1, 'tied': base, 'turned': base[:2048].t(), 'last': base + 2}
+    for new in (True, False): # 319 and 319 MB in the file, 432 MB in the safetensors file
+        large('300 MB, %s' % ('zip' if new else 'legacy, protocol 4'), scratch + '/large.pt', tensors, 2 if new else 4, new, 2 * 319 + 32)
 
 
 if __name__ == '__main__':

@@ -101,7 +101,11 @@ for text in '"batch": 4,' '"lr": 0.002' '"ema": 0.25' '"seed": 7'; do says "opti
 # ---- PyTorch, where there is one -----------------------------------------------------------------------------------
 peer=${FDM_TORCH_PYTHON:-/usr/bin/python3}
 if "$peer" -c 'import torch' 2>/dev/null; then
-    "$peer" tests/import_peer.py "$fdm" "$tmp/peer" ${SANITIZE:+--sanitized} || fail "tests/import_peer.py: exit code $?"
+    scratch=$tmp/peer
+    # In memory, if there is 3 GB of it to spare: every file is synced, and a slow disk would decide how long this takes.
+    [ "$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 3000000 ] 2>/dev/null && scratch=$(mktemp -d /dev/shm/fdm-test-XXXXXX)
+    PYTHONDONTWRITEBYTECODE=1 "$peer" tests/import_peer.py "$fdm" "$scratch" ${SANITIZE:+--sanitized} || fail "tests/import_peer.py: exit code $?"
+    rm -rf "$scratch"
 else
     skip "files of PyTorch: $peer has none (apt install python3-torch)"
 fi
