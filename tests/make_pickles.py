@@ -2,6 +2,7 @@
 """Writes pickles and torch.save files, and beside each the same tensors as a safetensors file written here.
 
     make_pickles.py DIR [small]      small: only the files that the repository keeps in tests/pickles
+    make_pickles.py DIR --state FILE     a training state of fdm as a published one
 
 Every file holds the same object but for what its name says.  Needs torch (1.13 was used for tests/pickles) and numpy.
 """
@@ -16,6 +17,7 @@ import sys
 import numpy
 import torch
 
+SOURCE = 'x = 1\n' * 10000  # one object for all modules, as the published program's
 TYPES = {torch.float32: 'F32', torch.float64: 'F64', torch.float16: 'F16', torch.bfloat16: 'BF16', torch.int64: 'I64',
          torch.int32: 'I32', torch.int16: 'I16', torch.int8: 'I8', torch.uint8: 'U8', torch.bool: 'BOOL'}
 
@@ -131,7 +133,7 @@ def network(tensors, config):
         buffers = {k: v for k, v in leaves.items() if k in ('resample_filter', 'freqs')}
         parameters = {k: torch.nn.Parameter(v) for k, v in leaves.items() if k not in buffers}
         children = {k: build(v, 'SongUNet' if k == 'model' else 'Layer') for k, v in node.items() if k not in leaves}
-        return module(class_name, 'x = 1\n' * 10000, parameters, buffers, children, **more)
+        return module(class_name, SOURCE, parameters, buffers, children, **more)
     kwargs = {k: v for k, v in config.items() if k != 'class_name'}
     return build(tree, config['class_name'], _init_args=(), _init_kwargs=kwargs)
 
@@ -145,12 +147,14 @@ def read_safetensors(path):
     tensors = collections.OrderedDict()
     for name, t in header.items():
         begin, last = (end + o for o in t['data_offsets'])
+        if name == 'trainer.counters':
+            meta['updates'] = str(struct.unpack('<2q', data[begin:last])[1])
         if t['dtype'] == 'F32' and last > begin:
             tensors[name] = torch.frombuffer(bytearray(data[begin:last]), dtype=torch.float32).reshape(t['shape'])
     return tensors, meta
 
 
-def model_as_snapshot(model, path, protocol=4, state=False):
+def model_as_snapshot(model, path, protocol=4):
     """A model file as a published snapshot."""
     tensors, meta = read_safetensors(model)
     config = json.loads(meta.get('config') or meta['init_kwargs'])
@@ -161,9 +165,45 @@ def model_as_snapshot(model, path, protocol=4, state=False):
         pickle.dump(dict(ema=net, loss_fn=loss, augment_pipe=None, dataset_kwargs=dict(path='x.zip', xflip=False)), f, protocol)
 
 
+def parameter_names(node):
+    """In the order of Module.parameters()."""
+    state = node.meta['state']
+    own = list(state['_parameters'])
+    return own + [f'{k}.{name}' for k, child in state['_modules'].items() for name in parameter_names(child)]
+
+
+def state_as_published(source, folder):
+    """A training state of fdm as the published program writes one: training-state-N.pt and network-snapshot-N.pkl in
+    `folder`, and state.safetensors with what `fdm import` makes of the former.  Returns the .pt's path and the tensors."""
+    tensors, meta = read_safetensors(source)
+    config, options = json.loads(meta['config']), json.loads(meta['settings'])
+    ours = {p: collections.OrderedDict((k[len(p):], v) for k, v in tensors.items() if k.startswith(p)) for p in ('net.', 'ema.', 'adam_m.', 'adam_v.')}
+    buffers = {k: v for k, v in ours['net.'].items() if k not in ours['ema.']}
+    net = network(ours['net.'], config)
+    names, updates = parameter_names(net), float(meta['updates'])
+    state = {i: {'step': torch.tensor(updates), 'exp_avg': ours['adam_m.'][n], 'exp_avg_sq': ours['adam_v.'][n]} for i, n in enumerate(names)}
+    group = dict(lr=options['lr'], betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, params=list(range(len(names))))
+    path = f'{folder}/training-state-000000.pt'
+    torch.save(dict(net=net, optimizer_state=dict(state=state, param_groups=[group])), path)
+    loss = Persistent('EDMLoss', dict(warmup_ite=options['warmup_ite'] or None, clamp_cur=5.0, warmup_step=numpy.float64(1.5)))
+    ema = network(collections.OrderedDict((k, ours['ema.'].get(k, v)) for k, v in ours['net.'].items()), config)
+    with open(f'{folder}/network-snapshot-000000.pkl', 'wb') as f:
+        pickle.dump(dict(ema=ema, loss_fn=loss, augment_pipe=None, dataset_kwargs=dict(path='x.zip', xflip=True)), f, 4)
+    expected = {'net.' + k: v for k, v in ours['net.'].items()}
+    expected.update({'adam_m.' + n: ours['adam_m.'][n] for n in names})
+    expected.update({'adam_v.' + n: ours['adam_v.'][n] for n in names})
+    expected['adam_step'] = torch.full([len(names)], updates)
+    safetensors(f'{folder}/state.safetensors', expected)
+    assert len(names) + len(buffers) == len(ours['net.'])
+    return path, tensors
+
+
 def main():
     out, small = sys.argv[1], len(sys.argv) > 2
     os.makedirs(out, exist_ok=True)
+    if small and sys.argv[2] == '--state':
+        state_as_published(sys.argv[3], out)
+        return
     obj, tensors = contents()
     safetensors(os.path.join(out, 'contents.safetensors'), tensors)
     for protocol in (2, 3, 4, 5):

@@ -18,6 +18,7 @@
 #include "io_util.h"
 #include "oom.h"
 
+#define STATE "tests/pickles/state/"
 #define RUN FDM_TEST_GOLDEN_DIR "/run_ddpmpp_fdm_edm/"
 
 static const char *const fixtures[] = {"plain2.pkl", "plain4.pkl", "legacy2.pt", "legacy5.pt", "zip2.pt", "zip5.pt"};
@@ -54,6 +55,12 @@ static void check_same_file(const char *path, const char *expected, const char *
     ck_assert_uint_gt(seen, 0);
     fdm_tensors_free(&got);
     fdm_tensors_free(&want);
+}
+
+static size_t buffer_count(const fdm_tensors *set) {
+    size_t n = 0;
+    for (size_t i = 0; i < set->count; i++) n += strstr(set->items[i].name, "resample_filter") || strstr(set->items[i].name, "freqs");
+    return n;
 }
 
 /* ---- Published files ---------------------------------------------------------------------------------------- */
@@ -117,6 +124,50 @@ START_TEST(published_training_state) {
     }
     ck_assert_uint_eq(zeros, 145 + 145 + 1);
     fdm_tensors_free(&state);
+}
+END_TEST
+
+/* A run that had made 3 updates of 4 images, written by PyTorch as the published program does (tests/make_pickles.py). */
+START_TEST(run_to_go_on_with) {
+    static const char *const prefixes[] = {"net.", "adam_m.", "adam_v."};
+    const char *path = scratch("state.safetensors"), *run_dir = scratch("run"), *files[] = {"training_options.json", "log.txt", "stats.jsonl",
+                                                                                            "training-state-000000012.safetensors"};
+    fdm_tensors run, state, ema;
+    fdm_error err;
+    int64_t images = 0;
+    size_t seen = 0;
+    import_ok(path, STATE "training-state-000000.pt", NULL, NULL);
+    check_same_file(path, STATE "state.safetensors", "");
+    import_ok(scratch("ema.safetensors"), STATE "network-snapshot-000000.pkl", NULL, NULL);
+    const fdm_import_run source = {.state = STATE "training-state-000000.pt", .data = FDM_TEST_GOLDEN_DIR "/data_toy16.zip", .batch = 4,
+                                   .batch_gpu = -1, .ema = -1, .lr = -1, .lr_rampup = -1, .ls = -1, .duration = -1, .seed = -1};
+    ck_assert_msg(fdm_import_training(run_dir, &source, NULL, NULL, &images, &err) == FDM_OK, "%s", err.message);
+    ck_assert_int_eq(images, 12);
+    char file[700];
+    snprintf(file, sizeof file, "%s/%s", run_dir, files[3]);
+    ck_assert_msg(fdm_safetensors_read(&run, file, &err) == FDM_OK, "%s", err.message);
+    ck_assert_int_eq(fdm_safetensors_read(&state, path, NULL), FDM_OK);
+    ck_assert_int_eq(fdm_safetensors_read(&ema, scratch("ema.safetensors"), NULL), FDM_OK);
+    for (size_t i = 0; i < run.count; i++) { /* networks, averages, moments: the published bits */
+        const fdm_tensor *t = &run.items[i], *want = NULL;
+        for (size_t k = 0; k < FDM_ARRAY_LEN(prefixes); k++)
+            if (strncmp(t->name, prefixes[k], strlen(prefixes[k])) == 0) want = fdm_tensors_find(&state, t->name);
+        if (strncmp(t->name, "ema.", 4) == 0) want = fdm_tensors_find(&ema, t->name + 4);
+        if (!want) continue;
+        ck_assert_msg(want->nbytes == t->nbytes && memcmp(want->data, t->data, t->nbytes) == 0, "%s", t->name);
+        seen++;
+    }
+    ck_assert_uint_eq(seen, state.count - 1 + ema.count - buffer_count(&ema)); /* but adam_step and averaged buffers */
+    const int64_t *counters = fdm_tensors_find(&run, "trainer.counters")->data;
+    const double *warmup = fdm_tensors_find(&run, "trainer.warmup")->data;
+    ck_assert(counters[0] == 12 && counters[1] == 3 && warmup[0] == 5.0 && warmup[1] == 1.5);
+    fdm_tensors_free(&run);
+    fdm_tensors_free(&state);
+    fdm_tensors_free(&ema);
+    for (size_t i = 0; i < FDM_ARRAY_LEN(files); i++) {
+        snprintf(file, sizeof file, "%s/%s", run_dir, files[i]);
+        ck_assert_int_eq(remove(file), 0);
+    }
 }
 END_TEST
 
@@ -384,6 +435,7 @@ END_TEST
 static void add_tests(TCase *tc) {
     tcase_add_test(tc, published_snapshot);
     tcase_add_test(tc, published_training_state);
+    tcase_add_test(tc, run_to_go_on_with);
     tcase_add_test(tc, every_kind_of_value);
     tcase_add_test(tc, values_as_json);
     tcase_add_test(tc, conversion);
