@@ -216,8 +216,10 @@ static fdm_status push_float(struct machine *m) {
 
 /* ---- Names -------------------------------------------------------------------------------------------------- */
 
+static bool is_text(const struct fdm_pickle_value *v) { return v->kind == FDM_PICKLE_TEXT || v->kind == FDM_PICKLE_BYTES; }
+
 static bool same_text(const struct fdm_pickle_value *v, const char *text, size_t n) {
-    return (v->kind == FDM_PICKLE_TEXT || v->kind == FDM_PICKLE_BYTES) && v->size == n && memcmp(v->bytes, text, n) == 0;
+    return is_text(v) && v->size == n && memcmp(v->bytes, text, n) == 0;
 }
 
 static bool starts_with(const struct fdm_pickle_value *v, const char *text) {
@@ -247,8 +249,7 @@ static int shown(const struct fdm_pickle_value *v) { return v->size < 100 ? (int
 
 /* Replaces module and name on the stack by the NAME, if that is one that such a pickle may hold. */
 static fdm_status make_name(struct machine *m) {
-    if (above_mark(m) < 2 || from_top(m, 1)->kind != FDM_PICKLE_TEXT || from_top(m, 2)->kind != FDM_PICKLE_TEXT)
-        return bad(m, "a name that is no text");
+    if (above_mark(m) < 2 || !is_text(from_top(m, 1)) || !is_text(from_top(m, 2))) return bad(m, "a name that is no text");
     const struct fdm_pickle_value *module = from_top(m, 2), *name = from_top(m, 1);
     enum fdm_pickle_constructor found = FDM_PICKLE_INERT;
     for (size_t i = 1; i < FDM_ARRAY_LEN(constructors) && !found; i++)

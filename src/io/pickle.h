@@ -51,7 +51,7 @@ enum fdm_pickle_kind {
     FDM_PICKLE_FLOAT,     /* real */
     FDM_PICKLE_TEXT,      /* bytes: UTF-8, not checked */
     FDM_PICKLE_BYTES,     /* bytes: also Python 2's strings */
-    FDM_PICKLE_NAME,      /* node: module, name (TEXT); constructor */
+    FDM_PICKLE_NAME,      /* node: module, name (TEXT or BYTES); constructor */
     FDM_PICKLE_TUPLE,     /* node */
     FDM_PICKLE_LIST,      /* node */
     FDM_PICKLE_SET,       /* node */
