@@ -25,6 +25,7 @@
 #include "fdm/dataset.h"
 #include "fdm/denoiser.h"
 #include "fdm/gradient.h"
+#include "fdm/import.h"
 #include "fdm/init.h"
 #include "fdm/loss.h"
 #include "fdm/metric.h"

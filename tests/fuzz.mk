@@ -1,6 +1,6 @@
 # Fuzzers: tests/fuzz_NAME.c with seeds in tests/corpus/NAME/ and words in tests/corpus/NAME.dict (optional).
 #   make fuzz          every fuzzer for FUZZ_SECONDS seconds (60)      FUZZ="npz png": only these
-#   make fuzz-smoke    the same for 6 seconds
+#   make fuzz-smoke    the same for 4 seconds
 # What they find beyond the seeds stays in $(BUILD)/fuzz/corpus/NAME and is their start the next time; an input that
 # crashes is kept as $(BUILD)/fuzz/NAME-crash-*.  Needs clang with libFuzzer (Debian: clang, libclang-rt-*-dev).
 #
@@ -53,4 +53,4 @@ fuzz: fuzz-build
 	  grep -E 'number_of_executed_units|peak_rss' $(FUZZ_DIR)/$$f.log; grep -E 'cov: ' $(FUZZ_DIR)/$$f.log | tail -n 1; \
 	done
 fuzz-smoke:
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=6
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=4

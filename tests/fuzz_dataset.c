@@ -1,6 +1,6 @@
-/* fuzz_dataset.c - everything that a data set is made of, on arbitrary bytes (libFuzzer entry; see fuzz.mk).  How
- * the input begins says what it is: an archive of images, a JPEG, a dataset.json, a CIFAR-10 batch, a gzip file
- * with a tar archive, or MNIST images. */
+/* fuzz_dataset.c - the containers that data sets come in, on arbitrary bytes (libFuzzer entry; see fuzz.mk).  How the
+ * input begins says what it is: an archive of images, a CIFAR-10 batch, a gzip file with a tar archive, or MNIST
+ * images.  What is in them has fuzzers of its own: png, jpeg, labels. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,8 +8,6 @@
 
 #include "fdm/dataset.h"
 #include "io/archive.h"
-#include "io/image_file.h"
-#include "io/labels.h"
 #include "io/originals.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -51,35 +49,6 @@ static void archive(const uint8_t *data, size_t size) {
     fdm_dataset_free(&set);
 }
 
-static void jpeg(const uint8_t *data, size_t size) {
-    fdm_image image;
-    struct fdm_image_info info;
-    fdm_error err = {.status = FDM_OK};
-    fdm_status status = fdm_image_decode(&image, data, size, "fuzz", &err);
-    check(status, &err);
-    if (!status) {
-        if (fdm_image_probe(&info, data, size, "fuzz", &err) || info.width != image.width ||
-            info.height != image.height || info.channels != image.channels)
-            abort();
-        use(image.pixels, (size_t)image.width * (size_t)image.height * (size_t)image.channels);
-    } else if (image.pixels)
-        abort();
-    fdm_image_free(&image);
-}
-
-static void labels(const uint8_t *data, size_t size) {
-    static char names[2][8] = {"a.png", "b/c.png"}, set[] = "fuzz";
-    struct fdm_entry items[2] = {{.name = names[0]}, {.name = names[1]}};
-    const struct fdm_entries entries = {.label = set, .items = items, .count = 2};
-    struct fdm_labels l;
-    fdm_error err = {.status = FDM_OK};
-    fdm_status status = fdm_labels_parse(&l, data, size, &entries, &err);
-    check(status, &err);
-    if (l.classes) use(l.classes, 2 * sizeof *l.classes);
-    if (l.vectors) use(l.vectors, 2 * (size_t)l.dim * sizeof *l.vectors);
-    fdm_labels_free(&l);
-}
-
 static void originals(const uint8_t *data, size_t size) {
     struct fdm_originals set = {.count = 0};
     fdm_error err = {.status = FDM_OK};
@@ -110,11 +79,7 @@ static void tarball(const uint8_t *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0) return 0;
-    if (data[0] == 0xff || data[0] == 0x89)
-        jpeg(data, size);
-    else if (data[0] == '{')
-        labels(data, size);
-    else if (data[0] == 0x80 || data[0] == 0)
+    if (data[0] == 0x80 || data[0] == 0)
         originals(data, size);
     else if (fdm_is_gzip(data, size))
         tarball(data, size);
@@ -123,15 +88,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-#ifdef FDM_FUZZ_OWN_STB /* stb instrumented, instead of the system's library */
-#if defined(__clang__)
-#pragma clang diagnostic ignored "-Weverything"
-#pragma clang attribute push(__attribute__((no_sanitize("undefined"))),                                            \
-                             apply_to = function) /* its pointer arithmetic is loose */
-#endif
-#define STB_IMAGE_IMPLEMENTATION
-#include <stb_image.h>
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-#endif
+#include "fuzz_stb.h"

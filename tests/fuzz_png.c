@@ -22,15 +22,4 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-#ifdef FDM_FUZZ_OWN_STB /* stb instrumented, instead of the system's library */
-#if defined(__clang__)
-#pragma clang diagnostic ignored "-Weverything"
-#pragma clang attribute push(__attribute__((no_sanitize("undefined"))),                                            \
-                             apply_to = function) /* its pointer arithmetic is loose */
-#endif
-#define STB_IMAGE_IMPLEMENTATION
-#include <stb_image.h>
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-#endif
+#include "fuzz_stb.h"

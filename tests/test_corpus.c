@@ -14,14 +14,26 @@
 #define LLVMFuzzerTestOneInput fuzz_dataset
 #include "fuzz_dataset.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_jpeg
+#include "fuzz_jpeg.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_labels
+#include "fuzz_labels.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_npz
 #include "fuzz_npz.c"
 #undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_png
 #include "fuzz_png.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_pickle
+#include "fuzz_pickle.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_safetensors
 #include "fuzz_safetensors.c"
+#undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_zip
+#include "fuzz_zip.c"
 #undef LLVMFuzzerTestOneInput
 
 enum { MUTATIONS = 300 }; /* per seed */
@@ -85,6 +97,14 @@ START_TEST(dataset) {
     run_corpus("dataset", fuzz_dataset);
 }
 END_TEST
+START_TEST(jpeg) {
+    run_corpus("jpeg", fuzz_jpeg);
+}
+END_TEST
+START_TEST(labels) {
+    run_corpus("labels", fuzz_labels);
+}
+END_TEST
 START_TEST(npz) {
     run_corpus("npz", fuzz_npz);
 }
@@ -93,8 +113,16 @@ START_TEST(png) {
     run_corpus("png", fuzz_png);
 }
 END_TEST
+START_TEST(pickle) {
+    run_corpus("pickle", fuzz_pickle);
+}
+END_TEST
 START_TEST(safetensors) {
     run_corpus("safetensors", fuzz_safetensors);
+}
+END_TEST
+START_TEST(zip) {
+    run_corpus("zip", fuzz_zip);
 }
 END_TEST
 
@@ -104,9 +132,13 @@ int main(void) {
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, config);
     tcase_add_test(tc, dataset);
+    tcase_add_test(tc, jpeg);
+    tcase_add_test(tc, labels);
     tcase_add_test(tc, npz);
     tcase_add_test(tc, png);
+    tcase_add_test(tc, pickle);
     tcase_add_test(tc, safetensors);
+    tcase_add_test(tc, zip);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

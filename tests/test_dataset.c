@@ -581,7 +581,7 @@ START_TEST(jpegs) {
     size_t n;
     int refused = 0, accepted = 0;
     for (size_t i = 0; i < FDM_ARRAY_LEN(good); i++) {
-        snprintf(path, sizeof path, "tests/corpus/dataset/%s", good[i].file);
+        snprintf(path, sizeof path, "tests/corpus/jpeg/%s", good[i].file);
         unsigned char *bytes = read_bytes(path, &n);
         ck_assert_msg(fdm_image_decode(&image, bytes, n, path, &err) == FDM_OK, "%s", err.message);
         ck_assert(image.width == good[i].side && image.height == good[i].side &&
@@ -616,7 +616,7 @@ START_TEST(jpegs) {
         free(bytes);
     }
     printf("JPEG, one byte damaged: %d refused, %d accepted (the format has no checksum)\n", refused, accepted);
-    unsigned char *cmyk = read_bytes("tests/corpus/dataset/cmyk.jpg", &n);
+    unsigned char *cmyk = read_bytes("tests/corpus/jpeg/cmyk.jpg", &n);
     check_refused(fdm_image_decode(&image, cmyk, n, "cmyk.jpg", &err), FDM_BAD_INPUT, &err,
                   "4 colour components; save it as");
     free(cmyk);
@@ -628,7 +628,7 @@ START_TEST(jpeg_tables) {
     size_t n, at = 0;
     fdm_error err;
     fdm_image image;
-    unsigned char *bytes = read_bytes("tests/corpus/dataset/gray.jpg", &n);
+    unsigned char *bytes = read_bytes("tests/corpus/jpeg/gray.jpg", &n);
     while (bytes[at] != 0xff || bytes[at + 1] != 0xc4) at++; /* the first Huffman table */
     unsigned char *counts = bytes + at + 5, *quantiser = bytes;
     while (quantiser[0] != 0xff || quantiser[1] != 0xdb) quantiser++;
@@ -694,18 +694,18 @@ START_TEST(cifar_and_mnist) {
     } bad[] = {{P("\x80\x02"
                   "cos\nsystem\nU\x04"
                   "true\x85R."),
-                "no \"data\""}, /* collected, not called */
+                "names os.system"}, /* refused before it could be called */
                {P("\x80\x02"
                   "cos\nsystem\n)\x81."),
-                "an operation that plain data does not need"},
-               {P("cos\nsystem\n(S'true'\ntR."), "an operation that plain data does not need"},
+                "names os.system"},
+               {P("cos\nsystem\n(S'true'\ntR."), "no pickle of protocol 2 to 5"},
                {"\x80\x02}.", 4, "no \"data\""},
                {P("\x80\x02h\x05."), "a memo that was never written"},
                {P("\x80\x02]]ae."), "no mark"},
                {P("\x80\x02u."), "no mark"},
                {P("\x80\x02T\xff\xff\xff\x7f."), "a string is cut off"},
                {P("\x80\x02r\xff\xff\xff\xff."), "nothing to remember"},
-               {P("\x80\x02Nr\xff\xff\xff\xff."), "a memo beyond the limit"},
+               {P("\x80\x02Nr\xff\xff\xff\xff."), "a memo beyond what it can have written"},
                {P("\x80\x06N."), "protocol not 2 to 5"},
                {P("\x80\x02."), "not one value"},
                {P("\x80\x02]q\x00h\x00"

@@ -146,9 +146,9 @@ bad 3 'train-labels-idx1-ubyte: cannot open' "$mnist/train-images-idx3-ubyte" "$
 # ---- Folders: classes, sizes, channels -----------------------------------------------------------------------------
 f=$tmp/photos
 mkdir -p "$f/cats" "$f/dogs/deep"
-cp tests/corpus/dataset/baseline.jpg "$f/cats/1.jpg"
-cp tests/corpus/dataset/progressive.jpg "$f/dogs/2.JPEG"
-cp tests/corpus/dataset/restart.jpg "$f/dogs/deep/3.jpg"
+cp tests/corpus/jpeg/baseline.jpg "$f/cats/1.jpg"
+cp tests/corpus/jpeg/progressive.jpg "$f/dogs/2.JPEG"
+cp tests/corpus/jpeg/restart.jpg "$f/dogs/deep/3.jpg"
 bad 3 'photos: entry "dogs/deep/3.jpg": 32 x 32 pixels, but .*"cats/1.jpg" has 16 x 16; give --resolution' "$f" "$work/x.zip"
 good '3 images, 24 x 24, RGB, 2 classes' "$f" "$tmp/f.zip" --resolution 24x24
 holds "$tmp/f.zip" '["00000/img00000000.png", 0]'
@@ -163,11 +163,11 @@ holds "$tmp/swapped.zip" '"classes": ["dogs", "cats"]'
 holds "$tmp/swapped.zip" '["00000/img00000000.png", 1]'
 bad 2 '--classes: 2, but .* has classes 0 to 1' "$f" "$work/x.zip" --classes 2
 bad 2 '--classes: 1 occurs twice' "$f" "$work/x.zip" --classes 1,1
-cp tests/corpus/dataset/odd.jpg "$f/top.jpg"
+cp tests/corpus/jpeg/odd.jpg "$f/top.jpg"
 good '4 images, 16 x 16, RGB, no labels' "$f" "$tmp/none.zip" --resolution 16x16 --transform center-crop
 holds "$tmp/none.zip" '{"labels": null}'
 bad 3 'has no classes to choose from' "$f" "$work/x.zip" --resolution 16x16 --classes 0
-cp tests/corpus/dataset/gray.jpg "$f/zebra.jpg"
+cp tests/corpus/jpeg/gray.jpg "$f/zebra.jpg"
 bad 3 'entry "zebra.jpg": is gray, but .* is coloured; give --channels 3' "$f" "$work/x.zip" --resolution 16x16
 good '5 images, 16 x 16, RGB' "$f" "$tmp/rgb.zip" --resolution 16x16 --channels 3
 good '5 images, 16 x 16, gray' "$f" "$tmp/gray.zip" --resolution 16x16 --channels 1

@@ -8,29 +8,6 @@ gray=$golden/net_gray.safetensors
 work=$tmp/work # where the outputs of failing commands must not be
 mkdir "$work"
 
-# try CODE PATTERN ARGUMENT...: exit code; for a failure one line on stderr that matches, and no output file
-try() {
-    local want=$1 pattern=$2 code shown
-    shift 2
-    shown=${*//$tmp\//}
-    "$fdm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    code=$?
-    if [ "$code" != "$want" ]; then
-        fail "fdm $shown: exit code $code instead of $want: $(head -c 300 "$tmp/err")"
-    elif [ "$want" = 0 ]; then
-        ok "fdm $shown (0)"
-        rm -rf "$work" && mkdir "$work"
-    elif ! grep -qE -- "$pattern" "$tmp/err"; then
-        fail "fdm $shown: stderr does not match $pattern: $(head -c 300 "$tmp/err")"
-    elif [ "$(wc -l <"$tmp/err")" != 1 ]; then
-        fail "fdm $shown: not one line on stderr: $(head -c 300 "$tmp/err")"
-    elif [ -n "$(find "$work" ! -type d)" ]; then
-        fail "fdm $shown: left $(find "$work" ! -type d)"
-        rm -rf "$work" && mkdir "$work"
-    else
-        ok "fdm $shown ($want)"
-    fi
-}
 denoise() { try "$1" "$2" denoise --model "$3" --in "$4" --out "$work/d.safetensors" "${@:5}"; }
 sample() { try "$1" "$2" sample --model "$model" --outdir "$work" --steps 3 --seeds 0-1 "${@:3}"; }
 latents() { try "$1" "$2" sample --model "$model" --grid "$work/g.png" --steps 3 --latents "${@:3}"; }

@@ -41,6 +41,8 @@
     X(replay)           \
     X(sample)           \
     X(dataset)          \
+    X(import)           \
+    X(export)           \
     X(compare)          \
     X(metric)           \
     X(bench)

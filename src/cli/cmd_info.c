@@ -3,16 +3,20 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/base.h"
 #include "base/tensor_set.h"
 #include "cli/cli.h"
+#include "cli/info_pickle.h"
 #include "fdm/config.h"
 #include "fdm/tensorfile.h"
 
 struct info_options {
     bool json;
 };
+
+enum { MAX_SHOWN = 1000 }; /* characters of a pickle's value */
 
 static const struct info_options defaults = {0};
 static const struct fdm_option options[] = {
@@ -55,9 +59,14 @@ static json_t *tensors_json(const fdm_tensors *set) {
     return list;
 }
 
+/* `pickle` NULL: a tensor file. */
 static fdm_status print_json(const fdm_tensors *set, const fdm_config *config, const fdm_config_size *size,
-                             fdm_error *err) {
+                             const struct fdm_pickle_info *pickle, fdm_error *err) {
     json_t *root = json_object();
+    if (pickle) {
+        json_object_set_new(root, "kind", json_string(pickle->kind));
+        json_object_set(root, "values", pickle->values);
+    }
     if (config) {
         char *text = fdm_config_json(config);
         json_object_set_new(root, "config", text ? json_loads(text, 0, NULL) : NULL);
@@ -78,22 +87,51 @@ static fdm_status print_json(const fdm_tensors *set, const fdm_config *config, c
     return FDM_OK;
 }
 
+static void print_values(const struct fdm_pickle_info *pickle) {
+    const char *key;
+    json_t *value;
+    printf("kind        %s\n", pickle->kind);
+    json_object_foreach(pickle->values, key, value) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+        const int length = text ? (int)strlen(text) : 0;
+        printf("%-11s %.*s%s\n", key, length < MAX_SHOWN ? length : MAX_SHOWN, text ? text : "", length < MAX_SHOWN ? "" : " ...");
+        free(text);
+    }
+}
+
+/* Everything that is known, for people or as JSON. */
+static fdm_status print(const fdm_tensors *set, const fdm_config *config, const struct fdm_pickle_info *pickle, bool json,
+                        fdm_error *err) {
+    fdm_config_size size = {0};
+    const fdm_status status = config ? fdm_config_measure(&size, config, err) : FDM_OK;
+    if (status != FDM_OK) return status;
+    if (json) return print_json(set, config, &size, pickle, err);
+    if (pickle) print_values(pickle);
+    if (config) print_model(config, &size);
+    print_tensors(set);
+    return FDM_OK;
+}
+
+static fdm_status run_pickle(const char *path, bool json, fdm_error *err) {
+    struct fdm_pickle_info pickle;
+    fdm_status status = fdm_info_read_pickle(&pickle, path, err);
+    if (status != FDM_OK) return status;
+    status = print(&pickle.tensors, pickle.has_network ? &pickle.config : NULL, &pickle, json, err);
+    fdm_info_free_pickle(&pickle);
+    return status;
+}
+
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct info_options *o = values;
     const char *path = cli->args[0];
     fdm_tensors set = {0};
     fdm_config config;
-    fdm_config_size size;
+    if (fdm_info_is_pickle(path)) return run_pickle(path, o->json, err);
     fdm_status status = fdm_tensorfile_read(&set, path, err);
     if (status != FDM_OK) return status;
     const bool model = fdm_tensors_meta(&set, "config") || fdm_tensors_meta(&set, "init_kwargs");
     if (model) status = fdm_config_from_tensors(&config, &set, path, err);
-    if (model && status == FDM_OK) status = fdm_config_measure(&size, &config, err);
-    if (status == FDM_OK && o->json) status = print_json(&set, model ? &config : NULL, &size, err);
-    else if (status == FDM_OK) {
-        if (model) print_model(&config, &size);
-        print_tensors(&set);
-    }
+    if (status == FDM_OK) status = print(&set, model ? &config : NULL, NULL, o->json, err);
     fdm_tensors_free(&set);
     return status;
 }
@@ -103,11 +141,13 @@ const struct fdm_command fdm_cmd_info = {
     .arguments = "FILE",
     .min_args = 1,
     .max_args = 1,
-    .summary = "what a model or tensor file holds",
+    .summary = "what a model, tensor file or pickle holds",
     .description = "Shows the configuration, the number of parameters and operations, and every tensor of a model file;\n"
-                   "of a tensor file without a configuration, its tensors.",
+                   "of a tensor file without a configuration, its tensors; of a pickle (.pkl, .pt) also the values that are no\n"
+                   "tensors.  Nothing in a pickle is executed.",
     .examples = "  fdm info data/model.safetensors\n"
-                "  fdm info model.safetensors --json | jq .parameters\n",
+                "  fdm info model.safetensors --json | jq .parameters\n"
+                "  fdm info network-snapshot-200000.pkl\n",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof defaults,

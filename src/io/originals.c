@@ -8,7 +8,7 @@
 
 #include "io/archive.h"
 #include "io/io.h"
-#include "io/pickle_data.h"
+#include "io/pickle.h"
 
 enum {
     BATCHES = 5,
@@ -73,32 +73,20 @@ static fdm_status add_binary(struct fdm_originals *set, const unsigned char *p, 
     return status;
 }
 
-static bool name_ends(const struct fdm_pickle_value *v, const char *end) {
-    size_t n = strlen(end);
-    return v->kind == FDM_PICKLE_NAME && v->size >= n && memcmp(v->bytes + v->size - n, end, n) == 0;
-}
-
 /* numpy's pickled array: _reconstruct(...) with the state (version, (n, 3072), dtype("u1"), False, bytes). */
 static bool array_of_images(const struct fdm_pickle_value *v, size_t *count, const unsigned char **planes) {
-    const struct fdm_pickle_value *items = v && v->kind == FDM_PICKLE_CALL ? v->node->items : NULL;
-    if (!items || v->node->count != 3 || !name_ends(&items[0], "_reconstruct") ||
-        items[2].kind != FDM_PICKLE_TUPLE || items[2].node->count != 5)
+    if (!fdm_pickle_is_call(v, FDM_PICKLE_NUMPY_ARRAY)) return false;
+    const struct fdm_pickle_value *state = &v->node->items[FDM_PICKLE_STATE], *shape = fdm_pickle_item(state, 1),
+                                  *fortran = fdm_pickle_item(state, 3), *data = fdm_pickle_item(state, 4),
+                                  *rows = fdm_pickle_item(shape, 0), *columns = fdm_pickle_item(shape, 1);
+    if (!data || !columns || fdm_pickle_item(shape, 2) || (fortran->kind != FDM_PICKLE_BOOL && fortran->kind != FDM_PICKLE_INT) ||
+        fortran->number || data->kind != FDM_PICKLE_BYTES)
         return false;
-    const struct fdm_pickle_value *state = items[2].node->items, *shape = &state[1], *type = &state[2],
-                                  *data = &state[4];
-    if (shape->kind != FDM_PICKLE_TUPLE || shape->node->count != 2 || type->kind != FDM_PICKLE_CALL ||
-        !name_ends(&type->node->items[0], "dtype") || state[3].kind != FDM_PICKLE_INT || state[3].number ||
-        data->kind != FDM_PICKLE_TEXT)
+    if (!fdm_pickle_is(fdm_pickle_argument(fdm_pickle_item(state, 2), FDM_PICKLE_NUMPY_DTYPE, 0), "u1")) return false;
+    if (rows->kind != FDM_PICKLE_INT || columns->kind != FDM_PICKLE_INT || columns->number != CIFAR_BYTES ||
+        rows->number < 1 || data->size / CIFAR_BYTES != (uint64_t)rows->number || data->size % CIFAR_BYTES)
         return false;
-    const struct fdm_pickle_node *arguments = type->node->items[1].node;
-    const struct fdm_pickle_value *size = shape->node->items;
-    if (arguments->count < 1 || arguments->items[0].kind != FDM_PICKLE_TEXT || arguments->items[0].size != 2 ||
-        memcmp(arguments->items[0].bytes, "u1", 2) != 0)
-        return false;
-    if (size[0].kind != FDM_PICKLE_INT || size[1].kind != FDM_PICKLE_INT || size[1].number != CIFAR_BYTES ||
-        size[0].number < 1 || data->size / CIFAR_BYTES != (uint64_t)size[0].number || data->size % CIFAR_BYTES)
-        return false;
-    *count = (size_t)size[0].number;
+    *count = (size_t)rows->number;
     *planes = data->bytes;
     return true;
 }

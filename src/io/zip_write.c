@@ -9,7 +9,9 @@ enum {
     VERSION_ZIP64 = 45,
     FLAG_UTF8 = 1 << 11,
     DOS_DATE = 1 << 5 | 1, /* 1980-01-01, the first day a zip can name */
-    ZIP64_ID = 1
+    ZIP64_ID = 1,
+    PADDING_ID = 'F' | 'B' << 8, /* torch.save's */
+    LOCAL_BYTES = 30
 };
 #define MAX32 0xffffffffu
 #define MAX16 0xffffu
@@ -79,6 +81,26 @@ static bool is_ascii(const char *s) {
     return *s == '\0';
 }
 
+/* Bytes of the extra field that moves data from `at` on to the next multiple of the alignment; 0 for none. */
+static size_t padding(const struct fdm_zip_writer *z, uint64_t at) {
+    return z->alignment ? 4 + (size_t)((z->alignment - (at + 4) % z->alignment) % z->alignment) : 0;
+}
+
+static fdm_status write_padding(struct fdm_zip_writer *z, size_t bytes, fdm_error *err) {
+    struct record r = {.length = 0};
+    static const char zeros[64] = {0};
+    fdm_status status;
+    if (!bytes) return FDM_OK;
+    put(&r, PADDING_ID, 2);
+    put(&r, bytes - 4, 2);
+    status = fdm_atomic_write(&z->file, r.bytes, r.length, err);
+    for (size_t left = bytes - 4, n; left && !status; left -= n) {
+        n = left < sizeof zeros ? left : sizeof zeros;
+        status = fdm_atomic_write(&z->file, zeros, n, err);
+    }
+    return status;
+}
+
 fdm_status fdm_zip_add(struct fdm_zip_writer *z, const char *name, const void *a, size_t a_bytes, const void *b,
                        size_t b_bytes, fdm_error *err) {
     struct record r = {.length = 0};
@@ -86,10 +108,11 @@ fdm_status fdm_zip_add(struct fdm_zip_writer *z, const char *name, const void *a
     uint32_t crc = crc_of(crc_of(0, a, a_bytes), b, b_bytes);
     uint16_t flags = is_ascii(name) ? 0 : FLAG_UTF8;
     bool zip64 = z->force_zip64 || size >= MAX32 || offset >= MAX32;
+    const size_t zip64_bytes = zip64 ? 4 + 16 : 0, pad = padding(z, offset + LOCAL_BYTES + strlen(name) + zip64_bytes);
     put(&r, 0x04034b50, 4);
-    put_common(&r, flags, zip64, crc, size, strlen(name), zip64 ? 4 + 16 : 0);
+    put_common(&r, flags, zip64, crc, size, strlen(name), zip64_bytes + pad);
     fdm_status status = fdm_atomic_write(&z->file, r.bytes, r.length, err);
-    z->at += r.length + strlen(name) + (zip64 ? 20 : 0) + size;
+    z->at += r.length + strlen(name) + zip64_bytes + pad + size;
     if (!status) status = fdm_atomic_write(&z->file, name, strlen(name), err);
     if (!status && zip64) {
         r.length = 0;
@@ -99,6 +122,7 @@ fdm_status fdm_zip_add(struct fdm_zip_writer *z, const char *name, const void *a
         put(&r, size, 8);
         status = fdm_atomic_write(&z->file, r.bytes, r.length, err);
     }
+    if (!status) status = write_padding(z, pad, err);
     if (!status) status = fdm_atomic_write(&z->file, a, a_bytes, err);
     if (!status) status = fdm_atomic_write(&z->file, b, b_bytes, err);
     add_central(z, name, flags, zip64, crc, size, offset);

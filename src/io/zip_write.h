@@ -16,6 +16,7 @@ struct fdm_zip_writer {
     uint64_t at;             /* bytes written */
     uint64_t count;
     bool force_zip64; /* for tests: zip64 records everywhere */
+    size_t alignment; /* of the members' data, by an extra field in the local headers; 0: none; at most 4096 */
 };
 
 /* Errors as fdm_atomic_open.  Afterwards finish or abort. */

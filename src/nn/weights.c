@@ -180,6 +180,26 @@ void fdm_weights_repack(char *slab, struct fdm_graph *g, const struct fdm_parame
     }
 }
 
+/* One line of all that is wrong. */
+static fdm_status report(const struct findings *f, const fdm_tensors *weights, const char *where, fdm_error *err) {
+    char more[48] = "";
+    if (!f->count) return FDM_OK;
+    if (fdm_tensors_find(weights, "trainer.counters"))
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: is a training state, not a model; take a network-snapshot-*.safetensors of "
+                        "the same run", where);
+    if (f->hidden) snprintf(more, sizeof more, " ... and %d more", f->hidden);
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: the tensors do not fit the config: %s%s", where, f->text, more);
+}
+
+fdm_status fdm_weights_check(const fdm_tensors *weights, const fdm_config *config, const char *where, fdm_error *err) {
+    struct findings findings = {.text = ""};
+    struct fdm_graph g;
+    if (!fdm_unet_build(&g, config)) return fdm_fail_oom(err, "network graph", 0);
+    for (int i = 0; i < g.module_count; i++) (void)expect_module(&findings, weights, &g.modules[i], config);
+    fdm_graph_free(&g);
+    return report(&findings, weights, where, err);
+}
+
 fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors *weights, const fdm_config *config,
                             const struct fdm_backend *backend, const struct fdm_exec *exec, bool trains,
                             const char *where, fdm_error *err) {
@@ -195,14 +215,7 @@ fdm_status fdm_weights_pack(char **slab, struct fdm_graph *g, const fdm_tensors 
         if (trains && g->modules[i].kind == FDM_MODULE_CONV2D) continue;
         bytes = fdm_add_saturated(bytes, fdm_round_up(packed_bytes(backend, &g->modules[i]), 64));
     }
-    if (findings.count && fdm_tensors_find(weights, "trainer.counters")) {
-        status = fdm_fail(err, FDM_BAD_INPUT, "%s: is a training state, not a model; take a network-snapshot-*.safetensors of "
-                          "the same run", where);
-    } else if (findings.count) {
-        char more[48] = "";
-        if (findings.hidden) snprintf(more, sizeof more, " ... and %d more", findings.hidden);
-        status = fdm_fail(err, FDM_BAD_INPUT, "%s: the tensors do not fit the config: %s%s", where, findings.text, more);
-    }
+    status = report(&findings, weights, where, err);
     if (status == FDM_OK) status = check_finite(weights, exec->threads, where, err);
     if (status == FDM_OK) {
         *slab = fdm_malloc_aligned(bytes);

@@ -4,6 +4,10 @@
 
 #include "nn/parameters.h"
 
+/* Names, types and shapes of a model's tensors against its configuration; their data is not looked at, but must not be
+ * NULL.  Errors: FDM_BAD_INPUT names all tensors that are missing or misshapen; FDM_NO_RESOURCE. */
+fdm_status fdm_weights_check(const fdm_tensors *weights, const fdm_config *config, const char *where, fdm_error *err);
+
 /* Checks that `weights` holds every tensor that the graph's modules need, in f32, of the right shape and finite,
  * then packs them into a new slab (fdm_free_aligned) and fills the modules' packed, filter, raw_bias and freqs.
  * With `trains` convolutions stay out of the slab: their weights move with every update, so each is packed when its step

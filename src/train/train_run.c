@@ -23,6 +23,7 @@
 #include "io/atomic_file.h"
 #include "io/text.h"
 #include "train/run_dir.h"
+#include "train/train_run.h"
 
 enum { ACTIVATION_BUDGET = 1 << 30 }; /* bytes; what an automatic batch_gpu may plan for */
 enum { NONFINITE_SAID = 10 };         /* updates a tick whose loss or gradient is not finite that are named, the rest counted */
@@ -127,9 +128,14 @@ static fdm_status transfer_weights(struct train_run *t, fdm_tensors *weights, fd
     return status;
 }
 
+static fdm_status start_order(struct train_run *t, fdm_error *err) {
+    const uint32_t seed = (uint32_t)((uint64_t)t->s->seed % (1u << 31));
+    const fdm_status status = fdm_data_order_init(&t->order, fdm_dataset_count(t->data), seed, 0, 1, err);
+    return status != FDM_OK ? status : fdm_data_order_init(&t->ahead, fdm_dataset_count(t->data), seed, 0, 1, err);
+}
+
 static fdm_status start_fresh(struct train_run *t, fdm_error *err) {
     const fdm_trainer_options options = trainer_options(t->s);
-    const uint32_t seed = (uint32_t)((uint64_t)t->s->seed % (1u << 31));
     fdm_tensors weights = {0};
     fdm_rng rng;
     fdm_init_seed_published(&rng, (uint64_t)t->s->seed);
@@ -139,9 +145,7 @@ static fdm_status start_fresh(struct train_run *t, fdm_error *err) {
         status = fdm_trainer_create(&t->trainer, &t->config, &weights, t->s->transfer ? t->s->transfer : "initial weights",
                                     &options, t->run, err);
     fdm_tensors_free(&weights);
-    if (status == FDM_OK) status = fdm_data_order_init(&t->order, fdm_dataset_count(t->data), seed, 0, 1, err);
-    if (status == FDM_OK) status = fdm_data_order_init(&t->ahead, fdm_dataset_count(t->data), seed, 0, 1, err);
-    return status;
+    return status == FDM_OK ? start_order(t, err) : status;
 }
 
 /* Rounds of so many samples: as asked for, or the largest divisor of the batch whose activations fit the budget in f32.  It
@@ -755,6 +759,29 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
         fdm_text_free(&text);
         status = train_loop(&t, err);
     }
+    free_run(&t);
+    return status;
+}
+
+fdm_status fdm_train_adopt(const char *run_dir, const fdm_train_settings *settings, const fdm_tensors *state, const char *where,
+                           const fdm_run_options *run, const fdm_train_hooks *hooks, fdm_error *err) {
+    struct train_run t = make_run(settings, run, hooks);
+    t.s = &t.settings, t.run = &t.how;
+    const fdm_trainer_options options = trainer_options(t.s);
+    fdm_status status = fdm_train_check(t.s, err);
+    if (status == FDM_OK) status = check_duration(&t, err);
+    if (status == FDM_OK) status = open_data(&t, err);
+    if (status == FDM_OK) status = fdm_trainer_restore(&t.trainer, state, where, &options, t.run, err);
+    if (status == FDM_OK) status = check_same_network(&t, where, err);
+    if (status == FDM_OK) status = start_order(&t, err);
+    if (status == FDM_OK) status = choose_round(&t, err);
+    if (status == FDM_OK) status = fdm_run_dir_open(&t.dir, run_dir, false, t.hooks, err); /* a bad file leaves no folder behind */
+    if (status == FDM_OK) status = write_options(&t, err);
+    if (status == FDM_OK) t.tick_start = fdm_trainer_images(t.trainer);
+    if (status == FDM_OK) status = save_state(&t, err);
+    if (status == FDM_OK)
+        fdm_run_dir_say(&t.dir, "imported %s: %" PRId64 " images, %" PRId64 " updates", where, fdm_trainer_images(t.trainer),
+                        fdm_trainer_updates(t.trainer));
     free_run(&t);
     return status;
 }

@@ -32,4 +32,29 @@ safetensors() {
         printf "$3"
     } >"$1"
 }
+# try CODE PATTERN ARGUMENT...: runs fdm; exit code; for a failure one line on stderr that matches (an extended regular
+# expression; plain text where try_grep=-F), and nothing left in the folder $work
+try_grep=-E
+try() {
+    local want=$1 pattern=$2 code shown
+    shift 2
+    shown=${*//$tmp\//}
+    "$fdm" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    code=$?
+    if [ "$code" != "$want" ]; then
+        fail "fdm $shown: exit code $code instead of $want: $(head -c 300 "$tmp/err")"
+    elif [ "$want" = 0 ]; then
+        ok "fdm $shown (0)"
+        rm -rf "$work" && mkdir "$work"
+    elif ! grep -q "$try_grep" -- "$pattern" "$tmp/err"; then
+        fail "fdm $shown: stderr does not match $pattern: $(head -c 300 "$tmp/err")"
+    elif [ "$(wc -l <"$tmp/err")" != 1 ]; then
+        fail "fdm $shown: not one line on stderr: $(head -c 300 "$tmp/err")"
+    elif [ -n "$(find "$work" ! -type d)" ]; then
+        fail "fdm $shown: left $(find "$work" ! -type d)"
+        rm -rf "$work" && mkdir "$work"
+    else
+        ok "fdm $shown ($want)"
+    fi
+}
 finish() { [ "$failures" = 0 ]; }

@@ -26,7 +26,7 @@ declare -A part_of_header=(
     [random]=random [process]=process [precond]=precond
     [config]=nn [model]=nn [denoiser]=nn
     [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
-    [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train
+    [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train [import]=train
     [compare]=verify [pair_stats]=verify [metric]=metric [classifier]=metric
 )
 

@@ -1,0 +1,35 @@
+/* published.h - what the pickles of the published program hold; internal. */
+#ifndef FDM_TRAIN_PUBLISHED_H
+#define FDM_TRAIN_PUBLISHED_H
+
+#include "fdm/config.h"
+#include "io/torch_tensor.h"
+
+enum fdm_published_kind { FDM_PUBLISHED_SNAPSHOT, FDM_PUBLISHED_STATE, FDM_PUBLISHED_NETWORK, FDM_PUBLISHED_OTHER };
+
+struct fdm_published {
+    struct fdm_torch_file file;
+    enum fdm_published_kind kind;
+    const struct fdm_pickle_value *network; /* the module: ema, net, or the object itself; NULL if there is none */
+    fdm_config config;                      /* of it */
+};
+
+/* Opens a file, and reads the network's configuration where there is a network.  Not moved while open.
+ * Errors, after which there is nothing to close: FDM_BAD_INPUT (an unknown architecture is named), FDM_NO_RESOURCE. */
+fdm_status fdm_published_open(struct fdm_published *p, const char *path, fdm_error *err);
+void fdm_published_close(struct fdm_published *p);
+
+/* Its tensors, named "<prefix><state_dict name>", checked against the configuration. */
+fdm_status fdm_published_network(struct fdm_torch_list *list, struct fdm_published *p, const char *prefix, fdm_error *err);
+/* Tensors "<prefix>...", names cut by it, against a configuration, as F32. */
+fdm_status fdm_published_check(const struct fdm_torch_list *list, const fdm_config *config, size_t prefix_bytes,
+                               const char *label, fdm_error *err);
+
+/* Adam's moments of the list's parameters ("net.<name>"): appends adam_m.<name> and adam_v.<name>.  steps: malloc'd, one
+ * for each parameter.  A state from before the first update has none: zeros. */
+fdm_status fdm_published_moments(struct fdm_torch_list *list, float **steps, size_t *count, struct fdm_published *p, fdm_error *err);
+
+/* A value of the top-level dict as JSON, NULL if there is none (or it is not worth a line); malloc'd.  *failed: no memory. */
+char *fdm_published_json(struct fdm_published *p, const struct fdm_pickle_value *v, bool *failed);
+
+#endif
