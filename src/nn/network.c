@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/threads.h"
+#include "nn/backend_emulated.h"
 #include "nn/weights.h"
 #include "simd/kernels.h"
 
@@ -17,13 +18,15 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
     net->exec.threads = threads ? threads : fdm_max_threads();
-    if (strcmp(name, "reference") == 0) {
+    if (strcmp(name, "reference") == 0 && !(options && options->emulation)) {
         net->backend = fdm_backend_reference();
         snprintf(net->backend_name, sizeof net->backend_name, "reference (f64)");
         return FDM_OK;
     }
-    if (strcmp(name, "auto") != 0)
-        return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
+    fdm_format format = FDM_FORMAT_FP32;
+    const bool emulated = (options && options->emulation) || fdm_format_find(&format, name);
+    if (!emulated && strcmp(name, "auto") != 0)
+        return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto, reference, fp32, tf32, bf16 or fp16", name);
     enum fdm_isa isa;
     fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
@@ -34,6 +37,13 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     net->exec.kernels = fdm_kernels_for(isa);
     net->exec.conv = fdm_conv_kernels_for(isa);
     snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));
+    if (emulated) {
+        net->emulation = options->emulation ? *options->emulation : fdm_emulation_of(format);
+        net->exec.settings = &net->emulation;
+        net->backend = fdm_backend_emulated();
+        snprintf(net->backend_name, sizeof net->backend_name, "%s (emulated)",
+                 fdm_format_name(net->emulation.format[FDM_LAYERS_CONV]));
+    }
     return FDM_OK;
 }
 

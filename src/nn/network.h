@@ -3,12 +3,14 @@
 #ifndef FDM_NN_NETWORK_H
 #define FDM_NN_NETWORK_H
 
+#include "fdm/emulation.h"
 #include "nn/run.h"
 
 struct fdm_network {
     fdm_config config;
     const struct fdm_backend *backend;
     struct fdm_exec exec;
+    fdm_emulation emulation; /* exec.settings of an emulated network */
     char backend_name[32];
     struct fdm_graph graph;
     char *slab;           /* packed parameters */
