@@ -68,7 +68,8 @@ typedef struct fdm_verify_item {
     fdm_verify_error local, total; /* from the tensors upstream; from the dump's inputs alone */
     double tolerance_rms, tolerance_max; /* rounding bound of the local error */
     char formula[160];                   /* "u sqrt(K) ... = 1.2e-7 ..." */
-    bool blind;                          /* a zero network input would not show */
+    bool depends_on_image; /* rather than on the noise level and labels alone */
+    bool blind;            /* but so little that a mistake in it would not show */
 } fdm_verify_item;
 
 /* One call of the network in a sampler's run. */

@@ -336,12 +336,12 @@ static void examine(struct doctor *d) {
     truth = predict(d, &none);
     if (copy && truth) {
         memcpy(copy, truth, d->count * sizeof *copy);
-        if (check->place == FDM_CHECK_RAW || check->place == FDM_CHECK_FINAL) {
-            consider_hook(d, copy);
-            consider_layouts(d, copy);
-            consider_any_c_in(d, copy);
-        }
-        consider_scaled(d, copy);
+        const bool step = check->place == FDM_CHECK_RAW || check->place == FDM_CHECK_FINAL;
+        if (step) consider_hook(d, copy);
+        if (step) consider_layouts(d, copy);
+        /* a factor can be fitted to much: only where nothing has a name */
+        if (step && d->best_rms == d->bad_rms) consider_any_c_in(d, copy);
+        if (d->best_rms == d->bad_rms) consider_scaled(d, copy);
     }
     free(copy);
 }
