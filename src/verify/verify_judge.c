@@ -50,6 +50,14 @@ static void explain_error(fdm_verify_item *item, const fdm_verify_report *r) {
                  e->max, e->max_ratio, e->expected_max, item->worst, item->worst_seen, item->worst_truth);
 }
 
+/* The share of a tensor that depends on the image must be so large that a tenth of it, treated wrongly, would show; and it
+ * must be a share worth the name, or activations hardly vary from place to place, and what moves them about shows nothing.
+ * (Not so of D at small noise levels, which is nearly x itself.) */
+static bool hides_the_image(const fdm_verify_item *item, const fdm_verify_report *r, const struct fdm_tally *y) {
+    const double share = sqrt(y->blank2 / (double)item->count);
+    return share / 10 < rms_bound(item, r) || (strcmp(item->module, "self") != 0 && share < 1e-3 * item->scale);
+}
+
 static bool upstream_failed(const fdm_verify_report *r) {
     for (size_t i = 0; i < r->count; i++)
         if (r->items[i].verdict == FDM_VERIFY_FAIL) return true;
@@ -81,8 +89,8 @@ static void judge(fdm_verify_item *item, const fdm_verify_report *r, const struc
         snprintf(item->reason, sizeof item->reason, "the truth is the constant %.6g: little could go wrong here", y->worst_truth);
     } else if (item->blind) {
         item->verdict = FDM_VERIFY_MISTRUSTED;
-        snprintf(item->reason, sizeof item->reason, "a zero network input would change it by %.3g only: a tenth of that hides in the limits",
-                 sqrt(y->blank2 / (double)y->count));
+        snprintf(item->reason, sizeof item->reason, "a zero network input would change it by %.3g only, of %.3g",
+                 sqrt(y->blank2 / (double)y->count), item->scale);
     } else {
         item->verdict = FDM_VERIFY_PASS;
     }
@@ -110,8 +118,7 @@ fdm_status fdm_verify_add_item(fdm_verify_report *r, const struct fdm_item_spec 
         return fdm_fail_oom(err, "report", strlen(spec->name));
     }
     item->depends_on_image = spec->trusts_blank && spec->local->with_blank;
-    /* what depends on the image must be so large that a tenth of it, treated wrongly, would show */
-    item->blind = item->depends_on_image && sqrt(spec->local->blank2 / (double)item->count) / 10 < rms_bound(item, r);
+    item->blind = item->depends_on_image && hides_the_image(item, r, spec->local);
     judge(item, r, spec);
     r->count++;
     return FDM_OK;
