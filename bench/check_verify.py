@@ -255,7 +255,7 @@ BUGS = [
     ("sums in fp16", "ddpmpp", "FDM_EDMPrecond", None, lambda n: patch(n, E + "8x8_block0.conv0", half_sums), E + "8x8_block0.conv0", ""),
     ("labels not scaled", "ddpmpp", "FDM_EDMPrecond", None, label_scale, "model.map_label", "sqrt(label_dim)"),
     ("off-by-one skip", "ddpmpp", "FDM_EDMPrecond", None, shifted_skip, D + "16x16_block1.norm0", "in place of"),
-    ("transposed 1x1", "ddpmpp", "FDM_EDMPrecond", None, lambda n: change(n, E + "16x16_block0.proj.weight", lambda w: w.transpose(0, 1)), E + "16x16_block0.proj", "transposed"),
+    ("transposed 1x1", "ddpmpp", "FDM_EDMPrecond", None, lambda n: change(n, E + "16x16_block0.proj.weight", lambda w: w.transpose(0, 1).clone()), E + "16x16_block0.proj", "transposed"),
     ("sigma_data 1", "ddpmpp", "FDM_EDMPrecond", None, lambda n: (coefficient(n, 0, lambda s: 1 / (s ** 2 + 1)), coefficient(n, 1, lambda s: s / (s ** 2 + 1).sqrt())), "self", ""),
     ("flipped kernel", "ddpmpp", "VEPrecond", None, lambda n: change(n, E + "8x8_down.conv1.weight", lambda w: w.flip(2, 3)), E + "8x8_down.conv1", "flipped"),
 ]
@@ -353,6 +353,7 @@ def check_gradients(files):
         say(report["first_bad"] == "model.enc.8x8_block0.conv0", f"a gradient off by 1 %: first bad {report['first_bad']}")
 
 
+@torch.no_grad()
 def heun(net, latents, class_labels, steps=6):
     """EDM's deterministic sampler, as published: f64 state, f32 network."""
     i = torch.arange(steps, dtype=torch.float64)
