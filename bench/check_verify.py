@@ -1,11 +1,12 @@
 """Hold `fdm verify` against PyTorch: dumps made with the README's own recipe by the networks of torch_network.py.
 
-    python3 bench/check_verify.py build/fdm [clean] [bugs] [bf16] [gradients] [sampler] [--random N] [--table FILE.md]
+    python3 bench/check_verify.py build/fdm [clean] [bugs] [bf16] [gradients] [sampler] [large] [--random N] [--table FILE.md]
 
 clean      every framework on tiny ddpmpp, ncsnpp and skip/skip networks, f32: must pass
 bugs       the same with one thing wrong: must fail, name the first wrong module, and (where one can) the reason
 bf16       the network in bfloat16: must pass as bf16, fail as fp32, and be recognised
 gradients, sampler   the recipe's other two parts
+large      every module of the published CIFAR-10 network (55.7 M parameters): time and peak memory for one sample
 --random   that many networks of random configuration and weights, in f32, TF32 (rounded operands), bf16, fp16: no false alarm
 
 One line "ok ...", "FAIL ..." or "SKIP: ..." a check; exit code 0 only if none fails.
@@ -15,9 +16,11 @@ import json
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import torch
@@ -291,7 +294,10 @@ class InHalf(torch.nn.Module):
 
     def __init__(self, net, dtype=torch.bfloat16):
         super().__init__()
+        freqs = dict(net.named_buffers()).get("model.map_noise.freqs")
         self.coefficients, self.model, self.dtype = net.coefficients, net.model.to(dtype), dtype
+        if freqs is not None:  # as the published program, whose use_fp16 leaves the embedding alone
+            self.model.map_noise.freqs = freqs
 
     def forward(self, x, sigma, class_labels=None, augment_labels=None):
         half = self.dtype
@@ -387,6 +393,22 @@ def check_sampler(files):
     say(bad and bad[0] == 3, f"a state moved by 1e-3 on its way to call 4: steps after calls {bad} fail")
 
 
+def check_large(files):
+    config = {"img_resolution": 32, "model_channels": 128, "channel_mult": [2, 2, 2], "num_blocks": 4, "augment_dim": 9}
+    net, config, t = make("FDM_EDMPrecond", config, 800, (0.7,))
+    files.save(net, config)
+    files.dump(net, t)
+    size = os.path.getsize(files.path("dump.npz")) / 1e6
+    for precision in ("fp32", "tf32"):
+        start = time.time()
+        report = files.verify("--precision", precision, "--threads", "2", "--no-diagnosis")
+        seconds, peak = time.time() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        ratios = sorted(i["rms_ratio"] for i in report["tensors"])
+        say(report["verdict"] == "pass" and seconds < 60 and peak < 4096, f"55.7 M parameters as {precision}: {len(report['tensors'])} tensors of "
+            f"{size:.0f} MB in {seconds:.1f} s, peak {peak:.0f} MB, RMS ratios {ratios[0]:.2g} ... {ratios[-1]:.2g}, {report['verdict']} "
+            f"{describe(report) if report['verdict'] != 'pass' else ''}")
+
+
 def random_config(rng):
     pick = lambda *options: options[rng.integers(len(options))]
     levels = pick([1], [1, 1], [1, 2], [2, 1], [1, 1, 2])
@@ -450,7 +472,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         files = Files(a.fdm, folder)
         checks = {"clean": lambda: check_clean(files), "bugs": lambda: check_bugs(files, a.table), "bf16": lambda: check_bf16(files),
-                  "gradients": lambda: check_gradients(files), "sampler": lambda: check_sampler(files)}
+                  "gradients": lambda: check_gradients(files), "sampler": lambda: check_sampler(files), "large": lambda: check_large(files)}
         for name in what:
             checks[name]()
         if a.random:

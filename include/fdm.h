@@ -28,6 +28,7 @@
 #include "fdm/init.h"
 #include "fdm/loss.h"
 #include "fdm/npz.h"
+#include "fdm/pair_stats.h"
 #include "fdm/png.h"
 #include "fdm/precond.h"
 #include "fdm/process.h"

@@ -82,6 +82,15 @@ typedef struct fdm_verify_step {
     fdm_verdict verdict;
 } fdm_verify_step;
 
+/* The first tensor whose values are out of bounds, one sample: for pictures. */
+typedef struct fdm_verify_worst {
+    char name[120]; /* "" and NULLs: there is none, or no diagnosis was made */
+    int ndim;
+    int64_t shape[4];
+    float *seen;   /* owned */
+    double *truth; /* owned */
+} fdm_verify_worst;
+
 typedef struct fdm_verify_report {
     fdm_verdict verdict;  /* fail, mistrusted or pass */
     char first_bad[96];   /* first module whose own error is out of bounds, "c_in", or "" */
@@ -95,6 +104,7 @@ typedef struct fdm_verify_report {
     size_t count;
     fdm_verify_step *steps;
     size_t step_count;
+    fdm_verify_worst bad;
     size_t ignored; /* tensors of the dump that are neither inputs nor known results */
 } fdm_verify_report;
 
@@ -126,6 +136,8 @@ FDM_API fdm_status fdm_verify(fdm_verify_report *report, const fdm_tensors *mode
 FDM_API void fdm_verify_report_free(fdm_verify_report *report);
 /* The report as JSON text (README has the schema); malloc'd, NULL if out of memory. */
 FDM_API char *fdm_verify_report_json(const fdm_verify_report *report);
+/* The same as one self-contained HTML page. */
+FDM_API char *fdm_verify_report_html(const fdm_verify_report *report, const char *title);
 
 #ifdef __cplusplus
 }

@@ -58,6 +58,19 @@ void fdm_shape_text(char *text, size_t size, int ndim, const int64_t *shape) {
     if (used < size) snprintf(text + used, size - used, "]");
 }
 
+void fdm_unravel(int64_t index[FDM_MAX_NDIM], int ndim, const int64_t *shape, int64_t i) {
+    for (int d = ndim - 1; d >= 0; d--) {
+        index[d] = i % shape[d];
+        i /= shape[d];
+    }
+}
+
+void fdm_index_text(char *text, size_t size, int ndim, const int64_t *shape, int64_t i) {
+    int64_t index[FDM_MAX_NDIM] = {0};
+    fdm_unravel(index, ndim, shape, i);
+    fdm_shape_text(text, size, ndim, index);
+}
+
 void fdm_tensors_free(fdm_tensors *set) {
     if (!set) return;
     for (size_t i = 0; i < set->count; i++) {

@@ -14,6 +14,10 @@ bool fdm_shape_bytes(int64_t *numel, size_t *nbytes, fdm_dtype dtype, int ndim, 
 enum { FDM_SHAPE_TEXT = 192 }; /* holds any shape */
 void fdm_shape_text(char *text, size_t size, int ndim, const int64_t *shape);
 
+/* The indices of row-major element i of a shape without zeros; and as "[0,3,17]". */
+void fdm_unravel(int64_t index[FDM_MAX_NDIM], int ndim, const int64_t *shape, int64_t i);
+void fdm_index_text(char *text, size_t size, int ndim, const int64_t *shape, int64_t i);
+
 /* The dtype of that safetensors name; FDM_DTYPE_COUNT if there is none. */
 fdm_dtype fdm_dtype_from_name(const char *name);
 

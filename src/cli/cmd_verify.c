@@ -7,12 +7,14 @@
 
 #include "base/base.h"
 #include "cli/cli.h"
+#include "cli/inputs.h"
 #include "fdm/safetensors.h"
 #include "fdm/tensorfile.h"
 #include "fdm/verify.h"
+#include "io/atomic_file.h"
 
 struct verify_options {
-    const char *model, *dump, *layers, *other;
+    const char *model, *dump, *layers, *other, *html;
     int precision;
     double rms_limit, max_limit, safety, clamp;
     bool json, all, no_diagnosis;
@@ -35,7 +37,8 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct verify_options, other, "other", "FILE", "the same model's other weights (raw beside averaged), to try"),
     FDM_OPTION_FLAG(struct verify_options, no_diagnosis, "no-diagnosis", "say where it fails, do not look for the reason"),
     FDM_OPTION_FLAG(struct verify_options, all, "all", "list every tensor, not only those that do not pass"),
-    FDM_OPTION_FLAG(struct verify_options, json, "json", "write JSON"),
+    FDM_OPTION_FLAG(struct verify_options, json, "json", "write JSON instead of the table"),
+    FDM_OPTION_STRING(struct verify_options, html, "html", "FILE", "write a report as one self-contained web page"),
     FDM_OPTION_END,
 };
 
@@ -96,7 +99,18 @@ static void print_report(const fdm_verify_report *r, const struct verify_options
 
 /* ---- Command ----------------------------------------------------------------------------------------------- */
 
+static fdm_status write_page(const fdm_verify_report *r, const struct verify_options *o, fdm_error *err) {
+    char title[600];
+    snprintf(title, sizeof title, "%.200s against %.200s as %s", o->dump, o->model, precisions[o->precision]);
+    char *page = fdm_verify_report_html(r, title);
+    const fdm_status status = page ? fdm_atomic_write_file(o->html, page, strlen(page), err) : fdm_fail_oom(err, "HTML", 0);
+    free(page);
+    return status;
+}
+
 static fdm_status print(const fdm_verify_report *r, const struct verify_options *o, const struct fdm_cli *cli, fdm_error *err) {
+    const fdm_status status = o->html ? write_page(r, o, err) : FDM_OK;
+    if (status != FDM_OK) return status;
     if (!o->json) {
         print_report(r, o, cli);
         return FDM_OK;
@@ -117,7 +131,8 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
                               .max_limit = o->max_limit, .safety = o->safety, .no_diagnosis = o->no_diagnosis,
                               .clamp = isfinite(o->clamp) ? o->clamp : 0, .threads = cli->threads, .isa = cli->isa,
                               .stop = fdm_stop_if_interrupted};
-    fdm_status status = o->layers ? fdm_emulation_set(&how.emulation, o->layers, err) : FDM_OK;
+    fdm_status status = o->html ? fdm_output_check(o->html, false, err) : FDM_OK;
+    if (status == FDM_OK && o->layers) status = fdm_emulation_set(&how.emulation, o->layers, err);
     if (status == FDM_OK) status = fdm_safetensors_read(&model, o->model, err);
     if (status == FDM_OK) status = fdm_tensorfile_read(&dump, o->dump, err);
     if (status == FDM_OK && o->other) {

@@ -7,7 +7,7 @@
 #include "base/tensor_set.h"
 #include "io/io.h"
 #include "io/npy.h"
-#include "io/zip_read.h"
+#include "io/npz_read.h"
 
 /* All sizes before anything is unpacked. */
 static fdm_status check_sizes(const struct fdm_zip *zip, fdm_error *err) {
@@ -56,8 +56,10 @@ static fdm_status read_header(struct fdm_zip_stream *s, struct fdm_npy *npy, siz
     return status;
 }
 
-static fdm_status append(fdm_tensors *set, const char *member, const struct fdm_npy *npy, fdm_tensor **t,
-                         fdm_error *err) {
+/* The tensor's name, dtype and shape; no data yet. */
+static fdm_status append(fdm_tensors *set, const char *member, const struct fdm_npy *npy, fdm_error *err) {
+    static const unsigned char nowhere[1];
+    fdm_tensor *t;
     char *name = fdm_strdup(member);
     if (!name) {
         fdm_fail_oom(err, "array name", strlen(member));
@@ -65,22 +67,44 @@ static fdm_status append(fdm_tensors *set, const char *member, const struct fdm_
     }
     size_t n = strlen(name);
     if (n >= 4 && strcmp(name + n - 4, ".npy") == 0) name[n - 4] = '\0';
-    fdm_status status = fdm_tensors_append(set, name, npy->dtype, npy->ndim, npy->shape, NULL, false, t, err);
+    fdm_status status = fdm_tensors_append(set, name, npy->dtype, npy->ndim, npy->shape, fdm_unconst(nowhere), false,
+                                           &t, err);
+    if (!status) t->data = NULL;
     free(name);
     return status;
 }
 
-static fdm_status read_member(fdm_tensors *set, const struct fdm_zip *zip, size_t index, fdm_error *err) {
+static fdm_status describe_member(fdm_tensors *set, const struct fdm_zip *zip, size_t index, fdm_error *err) {
     struct fdm_zip_stream s;
     struct fdm_npy npy = {0};
     size_t end = 0;
-    fdm_tensor *t;
     fdm_status status = fdm_zip_stream_open(&s, zip, index, err);
     if (!status) status = read_header(&s, &npy, &end, err);
-    if (!status) status = append(set, zip->members[index].name, &npy, &t, err);
-    if (!status) status = fdm_zip_stream_read(&s, t->data, t->nbytes, err);
-    if (!status) status = fdm_zip_stream_finish(&s, err);
-    if (!status) status = fdm_npy_to_native(t, &npy, err);
+    if (!status) status = append(set, zip->members[index].name, &npy, err);
+    fdm_zip_stream_close(&s);
+    return status;
+}
+
+/* The data of a member whose header has been read. */
+static fdm_status unpack(fdm_tensor *t, struct fdm_zip_stream *s, const struct fdm_npy *npy, fdm_error *err) {
+    t->data = fdm_malloc_aligned(npy->nbytes);
+    if (!t->data)
+        return fdm_fail(err, FDM_NO_RESOURCE, "out of memory (tensor \"%.200s\", %zu bytes)", t->name, npy->nbytes);
+    t->owns_data = true;
+    fdm_status status = fdm_zip_stream_read(s, t->data, npy->nbytes, err);
+    if (!status) status = fdm_zip_stream_finish(s, err);
+    return status ? status : fdm_npy_to_native(t, npy, err);
+}
+
+fdm_status fdm_npz_unpack(fdm_tensor *t, const struct fdm_zip *zip, size_t index, fdm_error *err) {
+    struct fdm_zip_stream s;
+    struct fdm_npy npy = {0};
+    size_t end = 0;
+    fdm_status status = fdm_zip_stream_open(&s, zip, index, err);
+    if (!status) status = read_header(&s, &npy, &end, err);
+    if (!status && npy.nbytes != t->nbytes)
+        status = fdm_fail(err, FDM_BAD_INPUT, "%s: array \"%.100s\" changed while it was read", zip->label, t->name);
+    if (!status) status = unpack(t, &s, &npy, err);
     fdm_zip_stream_close(&s);
     return status;
 }
@@ -95,14 +119,21 @@ static fdm_status check_duplicates(const fdm_tensors *set, const char *label, fd
     return twice ? fdm_fail(err, FDM_BAD_INPUT, "%s: array \"%.100s\" occurs twice", label, twice) : FDM_OK;
 }
 
+fdm_status fdm_npz_describe(fdm_tensors *set, const struct fdm_zip *zip, fdm_error *err) {
+    fdm_status status = check_sizes(zip, err);
+    for (size_t i = 0; i < zip->count && !status; i++) status = describe_member(set, zip, i, err);
+    if (!status) status = check_duplicates(set, zip->label, err);
+    if (status) fdm_tensors_free(set);
+    return status;
+}
+
 fdm_status fdm_npz_parse(fdm_tensors *set, const void *bytes, size_t size, const char *label, fdm_error *err) {
     struct fdm_zip zip;
     memset(set, 0, sizeof *set);
     fdm_status status = fdm_zip_open(&zip, bytes, size, label, err);
     if (status) return status;
-    status = check_sizes(&zip, err);
-    for (size_t i = 0; i < zip.count && !status; i++) status = read_member(set, &zip, i, err);
-    if (!status) status = check_duplicates(set, label, err);
+    status = fdm_npz_describe(set, &zip, err);
+    for (size_t i = 0; i < set->count && !status; i++) status = fdm_npz_unpack(&set->items[i], &zip, i, err);
     fdm_zip_close(&zip);
     if (status) fdm_tensors_free(set);
     return status;

@@ -311,6 +311,29 @@ static fdm_status prepare(struct doctor *d, fdm_error *err) {
     return d->needed ? FDM_OK : fdm_fail_oom(err, "diagnosis", 0);
 }
 
+/* For the report's pictures. */
+static void keep_values(struct doctor *d, const double *truth) {
+    const struct fdm_graph *g = &d->net.graph;
+    const enum fdm_check_place place = d->check->place;
+    const struct fdm_value *v = &g->values[place == FDM_CHECK_RAW || place == FDM_CHECK_FINAL ? g->steps[d->target].out : g->x];
+    fdm_verify_worst *w = &d->report->bad;
+    if (place == FDM_CHECK_C_NOISE) return;
+    w->seen = malloc(d->count * sizeof *w->seen);
+    w->truth = malloc(d->count * sizeof *w->truth);
+    if (!w->seen || !w->truth) { /* a page without pictures */
+        free(w->seen);
+        free(w->truth);
+        w->seen = NULL, w->truth = NULL;
+        return;
+    }
+    for (size_t i = 0; i < d->count; i++) w->seen[i] = (float)d->seen[i];
+    memcpy(w->truth, truth, d->count * sizeof *truth);
+    snprintf(w->name, sizeof w->name, "%.110s", d->item->name);
+    w->ndim = v->h ? 4 : 2;
+    const int64_t shape[] = {1, v->c, v->h, v->w};
+    memcpy(w->shape, shape, sizeof shape);
+}
+
 static void examine(struct doctor *d) {
     const struct fdm_graph *g = &d->net.graph;
     const struct fdm_check *check = d->check;
@@ -329,6 +352,7 @@ static void examine(struct doctor *d) {
     const double *truth = predict(d, &none);
     if (!truth) return;
     d->bad_rms = d->best_rms = distance(truth, d->seen, d->count);
+    keep_values(d, truth);
     const struct fdm_trial_model model = {d->how->config, d->in.class_labels != NULL, d->in.augment_labels != NULL};
     fdm_trials(&model, try_one, d);
     try_skips(d);

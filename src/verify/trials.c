@@ -42,6 +42,8 @@ static const struct fdm_trial layer_trials[] = {
     {.text = "the noise embedding is [cos, sin], not [sin, cos]", .ops = NOISE, .variant = {.embedding = FDM_EMBEDDING_SIN_FIRST}},
     {.text = "the frequencies are 10000^(-i/(K/2-1)), not 10000^(-i/(K/2))", .ops = NOISE, .variant = {.embedding = FDM_EMBEDDING_HALF}},
     {.text = "the Fourier angles have the factor 2 pi", .ops = NOISE, .variant = {.embedding = FDM_EMBEDDING_NO_TWO_PI}},
+    {.text = "the Fourier frequencies stay f32, not bf16", .ops = NOISE, .variant = {.embedding = FDM_EMBEDDING_BF16}},
+    {.text = "the Fourier frequencies stay f32, not fp16", .ops = NOISE, .variant = {.embedding = FDM_EMBEDDING_FP16}},
     {.text = "the attention scores are divided by sqrt(C)", .ops = ATTENTION, .variant = {.logits = 0.5}},
     {.text = "the attention scores are divided by sqrt(C), not by C", .ops = ATTENTION, .variant = {.logits = -0.5}},
     {.text = "the softmax runs over keys, not over queries", .ops = ATTENTION, .variant = {.softmax_over_queries = true}},

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "fdm/emulation.h"
 
 const int fdm_qkv_orders[6][3] = {{0, 1, 2}, {1, 0, 2}, {0, 2, 1}, {2, 1, 0}, {1, 2, 0}, {2, 0, 1}};
 
@@ -224,11 +225,14 @@ static void swap_halves(const struct fdm_exec *exec, struct fdm_vec *out, const 
 static void noise_embedding(const struct fdm_exec *exec, struct fdm_vec *out, const double *c_noise, const void *freqs) {
     const struct fdm_variant *v = variant_of(exec);
     const size_t half = (size_t)out->c / 2;
+    const double two_pi = 6.283185307179586;
     for (size_t n = 0; n < (size_t)out->n; n++)
         for (size_t i = 0; i < half; i++) {
             double f = ((const double *)freqs)[i], *row = (double *)out->data + n * (size_t)out->c;
             if (v->embedding == FDM_EMBEDDING_HALF) f = pow(10000.0, -(double)i / (double)half);
-            if (v->embedding == FDM_EMBEDDING_NO_TWO_PI) f /= 6.283185307179586;
+            if (v->embedding == FDM_EMBEDDING_NO_TWO_PI) f /= two_pi;
+            if (v->embedding == FDM_EMBEDDING_BF16) f = two_pi * (double)fdm_format_round(FDM_FORMAT_BF16, (float)(f / two_pi));
+            if (v->embedding == FDM_EMBEDDING_FP16) f = two_pi * (double)fdm_format_round(FDM_FORMAT_FP16, (float)(f / two_pi));
             const bool sin_first = v->embedding == FDM_EMBEDDING_SIN_FIRST;
             row[sin_first ? half + i : i] = cos(c_noise[n] * f);
             row[sin_first ? i : half + i] = sin(c_noise[n] * f);

@@ -8,7 +8,8 @@
 
 enum fdm_padding { FDM_PAD_ZEROS, FDM_PAD_CIRCULAR, FDM_PAD_REFLECT, FDM_PAD_REPLICATE };
 enum fdm_kernel_order { FDM_KERNEL_AS_IS, FDM_KERNEL_FLIPPED, FDM_KERNEL_TURNED, FDM_KERNEL_TRANSPOSED };
-enum fdm_embedding_mistake { FDM_EMBEDDING_AS_IS, FDM_EMBEDDING_SIN_FIRST, FDM_EMBEDDING_HALF, FDM_EMBEDDING_NO_TWO_PI };
+enum fdm_embedding_mistake { FDM_EMBEDDING_AS_IS, FDM_EMBEDDING_SIN_FIRST, FDM_EMBEDDING_HALF, FDM_EMBEDDING_NO_TWO_PI,
+                             FDM_EMBEDDING_BF16, FDM_EMBEDDING_FP16 };
 
 /* All zeros: nothing changed. */
 struct fdm_variant {

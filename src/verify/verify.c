@@ -16,6 +16,8 @@ void fdm_verify_report_free(fdm_verify_report *r) {
     }
     free(r->items);
     free(r->steps);
+    free(r->bad.seen);
+    free(r->bad.truth);
     *r = (fdm_verify_report){0};
 }
 

@@ -26,7 +26,7 @@ declare -A part_of_header=(
     [config]=nn [model]=nn [denoiser]=nn [emulation]=nn
     [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
     [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train
-    [compare]=verify [verify]=verify
+    [compare]=verify [pair_stats]=verify [verify]=verify
 )
 
 # violations FILE PART: one line for every include that the table does not allow
