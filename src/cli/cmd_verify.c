@@ -71,13 +71,20 @@ static void print_items(const fdm_verify_report *r, bool all, bool formula) {
         if (all || r->items[i].verdict != FDM_VERIFY_PASS) print_item(&r->items[i], width, formula);
 }
 
+static void print_figure(double x) {
+    if (isnan(x)) printf(" %10s", "-");
+    else printf(" %10.3g", x);
+}
+
 static void print_steps(const fdm_verify_report *r) {
     if (!r->step_count) return;
     printf("      %4s %10s %10s %10s %10s %10s %10s\n", "call", "sigma", "error", "expected", "growth", "in total", "predicted");
     for (size_t i = 0; i < r->step_count; i++) {
         const fdm_verify_step *s = &r->steps[i];
-        printf("%s  %4d %10.4g %10.3g %10.3g %10.3g %10.3g %10.3g\n", mark(s->verdict), s->call, s->sigma, s->local, s->expected,
-               s->growth, s->total, s->predicted);
+        const double figures[] = {s->local, s->expected, s->growth, s->total, s->predicted};
+        printf("%s  %4d %10.4g", mark(s->verdict), s->call, s->sigma);
+        for (size_t k = 0; k < FDM_ARRAY_LEN(figures); k++) print_figure(figures[k]);
+        putchar('\n');
     }
 }
 

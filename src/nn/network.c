@@ -14,17 +14,18 @@ enum { MAX_THREADS = 1024, MAX_BATCH = 65536 };
 
 static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options *options, fdm_error *err) {
     const char *name = options && options->backend ? options->backend : "auto";
+    const fdm_emulation *given = options ? options->emulation : NULL;
     const int threads = options ? options->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
     net->exec.threads = threads ? threads : fdm_max_threads();
-    if (strcmp(name, "reference") == 0 && !(options && options->emulation)) {
+    if (strcmp(name, "reference") == 0 && !given) {
         net->backend = fdm_backend_reference();
         snprintf(net->backend_name, sizeof net->backend_name, "reference (f64)");
         return FDM_OK;
     }
     fdm_format format = FDM_FORMAT_FP32;
-    const bool emulated = (options && options->emulation) || fdm_format_find(&format, name);
+    const bool emulated = given || fdm_format_find(&format, name);
     if (!emulated && strcmp(name, "auto") != 0)
         return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto, reference, fp32, tf32, bf16 or fp16", name);
     enum fdm_isa isa;
@@ -38,7 +39,7 @@ static fdm_status choose_backend(struct fdm_network *net, const fdm_run_options 
     net->exec.conv = fdm_conv_kernels_for(isa);
     snprintf(net->backend_name, sizeof net->backend_name, "%s (f32)", fdm_isa_name(isa));
     if (emulated) {
-        net->emulation = options->emulation ? *options->emulation : fdm_emulation_of(format);
+        net->emulation = given ? *given : fdm_emulation_of(format);
         net->exec.settings = &net->emulation;
         net->backend = fdm_backend_emulated();
         snprintf(net->backend_name, sizeof net->backend_name, "%s (emulated)",

@@ -43,11 +43,11 @@ static fdm_status read_states(struct trajectory *t, fdm_error *err) {
         return fdm_fail(err, FDM_BAD_INPUT, "%.200s: tensor \"x_call\" must be [calls,N,%d,%d,%d]", t->where, c->img_channels,
                         c->img_resolution, c->img_resolution);
     t->n = states->shape[1];
-    const struct fdm_expected x = {"x_call", 5, {0, t->n, c->img_channels, r, r}, .required = true};
-    const struct fdm_expected sigma = {"call_sigma", 1, {0}, .required = true, .trailing = true, .positive = true};
-    const struct fdm_expected final = {"x_final", 4, {0, c->img_channels, r, r}, .repeat = false};
-    const struct fdm_expected cur = {"x_cur", 5, {0, t->n, c->img_channels, r, r}, .repeat = false};
-    const struct fdm_expected labels = {"class_labels", 2, {0, c->label_dim}, .repeat = true};
+    const struct fdm_expected x = {"x_call", {0, t->n, c->img_channels, r, r}, 5, .required = true};
+    const struct fdm_expected sigma = {"call_sigma", {0}, 1, .required = true, .trailing = true, .positive = true};
+    const struct fdm_expected final = {"x_final", {0, c->img_channels, r, r}, 4, .repeat = false};
+    const struct fdm_expected cur = {"x_cur", {0, t->n, c->img_channels, r, r}, 5, .repeat = false};
+    const struct fdm_expected labels = {"class_labels", {0, c->label_dim}, 2, .repeat = true};
     fdm_status status = fdm_dump_read(&t->x, &t->calls, t->dump, t->where, &x, err);
     if (status == FDM_OK) status = fdm_dump_read(&t->sigma, &t->calls, t->dump, t->where, &sigma, err);
     if (status == FDM_OK) status = fdm_dump_read(&t->x_final, &t->n, t->dump, t->where, &final, err);
@@ -189,6 +189,12 @@ static fdm_status advance_free(struct trajectory *t, int64_t k, fdm_error *err) 
     return FDM_OK;
 }
 
+/* What churn added to the recorded state is added to that of the free run, too. */
+static void add_recorded_noise(struct trajectory *t, int64_t k, const double *seen) {
+    if (k + 1 == t->calls) return;
+    for (size_t i = 0; i < t->numel; i++) t->free_x[i] += state(t, k + 1)[i] - seen[i];
+}
+
 static fdm_status add_step(fdm_verify_report *r, const fdm_verify_step *s, fdm_error *err) {
     fdm_verify_step *steps = realloc(r->steps, (r->step_count + 1) * sizeof *steps);
     if (!steps) return fdm_fail_oom(err, "report", (r->step_count + 1) * sizeof *steps);
@@ -235,10 +241,10 @@ static fdm_status check_transition(struct trajectory *t, int64_t k, double *pred
     if (!seen) *predicted = NAN; /* noise that is not recorded ends the comparison with a free run */
     if (isfinite(*predicted)) {
         const bool ends = !t->heun || is_correction(t, k) || k + 1 == t->calls;
-        s.total = rms(seen, t->free_x, t->numel);
         if (!is_correction(t, k)) *predicted *= s.growth;
-        if (ends || !t->heun) *predicted = sqrt(*predicted * *predicted + s.local * s.local);
-        s.predicted = *predicted;
+        if (ends) s.predicted = *predicted = sqrt(*predicted * *predicted + s.local * s.local);
+        if (ends) s.total = rms(seen, t->free_x, t->numel);
+        if (ends) add_recorded_noise(t, k, seen);
     }
     return status == FDM_OK && seen ? add_step(t->report, &s, err) : status;
 }

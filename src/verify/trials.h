@@ -9,10 +9,10 @@ enum { FDM_TRIAL_C_IN = 1, FDM_TRIAL_C_NOISE = 2, FDM_TRIAL_C_SKIP = 4, FDM_TRIA
 
 struct fdm_trial {
     char text[240]; /* "... matches the truth if <text>" */
-    unsigned ops;   /* bits of enum fdm_op that it concerns; 0: any */
     struct fdm_variant variant;
-    unsigned changes;    /* which coefficients come from `precond` */
     fdm_precond precond;
+    unsigned changes; /* which coefficients come from `precond` */
+    unsigned ops;     /* bits of enum fdm_op that it concerns; 0: any */
     bool clamp_sigma, unit_c_in, zero_x, no_labels, no_augment, other_weights;
 };
 

@@ -156,12 +156,12 @@ static void weigh(double *w, const struct fdm_map *qkv, int n, int channels, con
     for (int j = 0; j < channels; j++) {
         const double *q = part_of(qkv, n, channels, j, 0, v), *k = part_of(qkv, n, channels, j, 1, v);
         for (size_t a = 0; a < l; a++)
-            for (size_t b = 0; b < l; b++) w[a * l + b] += factor * q[a] * k[b];
+            for (size_t b = 0; b < l; b++) w[a * l + b] += factor * q[a] * k[b]; // NOLINT(*-core.uninitialized.Assign): set to zero above
     }
     const size_t step = v->softmax_over_queries ? l : 1, row = v->softmax_over_queries ? 1 : l;
     for (size_t a = 0; a < l; a++) {
         double largest = -INFINITY, sum = 0, *x = w + a * row;
-        for (size_t b = 0; b < l; b++) largest = fmax(largest, x[b * step]);
+        for (size_t b = 0; b < l; b++) largest = fmax(largest, x[b * step]); // NOLINT(*-core.CallAndMessage): as above
         for (size_t b = 0; b < l; b++) sum += x[b * step] = exp(x[b * step] - largest);
         for (size_t b = 0; b < l; b++) x[b * step] /= sum;
     }

@@ -66,10 +66,10 @@ fdm_status fdm_dump_read(double **out, int64_t *n, const fdm_tensors *dump, cons
 
 static fdm_status read_inputs(struct fdm_checks *c, const fdm_config *config, fdm_error *err) {
     const int64_t r = config->img_resolution;
-    const struct fdm_expected x = {"x", 4, {0, config->img_channels, r, r}, .required = true};
-    const struct fdm_expected sigma = {"sigma", 1, {0}, .required = true, .repeat = true, .trailing = true, .positive = true};
-    const struct fdm_expected labels = {"class_labels", 2, {0, config->label_dim}, .repeat = true};
-    const struct fdm_expected augment = {"augment_labels", 2, {0, config->augment_dim}, .repeat = true};
+    const struct fdm_expected x = {"x", {0, config->img_channels, r, r}, 4, .required = true};
+    const struct fdm_expected sigma = {"sigma", {0}, 1, .required = true, .repeat = true, .trailing = true, .positive = true};
+    const struct fdm_expected labels = {"class_labels", {0, config->label_dim}, 2, .repeat = true};
+    const struct fdm_expected augment = {"augment_labels", {0, config->augment_dim}, 2, .repeat = true};
     int64_t n = 0;
     fdm_status status = fdm_dump_read(&c->x, &n, c->dump, c->where, &x, err);
     if (status == FDM_OK) status = fdm_dump_read(&c->sigma, &n, c->dump, c->where, &sigma, err);
@@ -172,8 +172,8 @@ static struct fdm_value value_of(const struct fdm_check *check, const struct fdm
 }
 
 static void check_tensor(struct fdm_check *check, const struct fdm_graph *g, const struct fdm_checks *c) {
+    if (check->place == FDM_CHECK_NOTHING || !check->tensor) return;
     const fdm_dtype dtype = check->tensor->dtype;
-    if (check->place == FDM_CHECK_NOTHING) return;
     const struct fdm_value v = value_of(check, g);
     if (dtype != FDM_F32 && dtype != FDM_F64 && dtype != FDM_F16 && dtype != FDM_BF16) {
         snprintf(check->problem, sizeof check->problem, "dtype %s holds no activations; save F32", fdm_dtype_name(dtype));

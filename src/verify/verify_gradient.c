@@ -40,12 +40,12 @@ static void free_outcome(struct outcome *o) {
 static fdm_status read_inputs(struct step_inputs *in, const fdm_tensors *dump, const char *where, const fdm_config *c, fdm_error *err) {
     const int64_t r = c->img_resolution;
     const struct fdm_expected wanted[] = {
-        {"y", 4, {0, c->img_channels, r, r}, .required = true},
-        {"sigma", 1, {0}, .required = true, .repeat = true, .trailing = true, .positive = true},
-        {"noise_unit", 4, {0, c->img_channels, r, r}, .required = true},
-        {"weight", 1, {0}, .repeat = true, .trailing = true, .positive = true},
-        {"class_labels", 2, {0, c->label_dim}, .repeat = true},
-        {"augment_labels", 2, {0, c->augment_dim}, .repeat = true},
+        {"y", {0, c->img_channels, r, r}, 4, .required = true},
+        {"sigma", {0}, 1, .required = true, .repeat = true, .trailing = true, .positive = true},
+        {"noise_unit", {0, c->img_channels, r, r}, 4, .required = true},
+        {"weight", {0}, 1, .repeat = true, .trailing = true, .positive = true},
+        {"class_labels", {0, c->label_dim}, 2, .repeat = true},
+        {"augment_labels", {0, c->augment_dim}, 2, .repeat = true},
     };
     double **targets[] = {&in->y, &in->sigma, &in->noise_unit, &in->weight, &in->class_labels, &in->augment_labels};
     const bool unused[] = {false, false, false, false, c->label_dim == 0, c->augment_dim == 0};

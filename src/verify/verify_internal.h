@@ -50,8 +50,8 @@ void fdm_check_slice(double *to, const struct fdm_check *check, int n, size_t co
  * do not count.  *n 0: taken from the tensor.  Errors: FDM_BAD_INPUT. */
 struct fdm_expected {
     const char *name;
-    int ndim;
     int64_t shape[5]; /* [0] unused */
+    int ndim;
     bool required, repeat, trailing, positive;
 };
 fdm_status fdm_dump_read(double **out, int64_t *n, const fdm_tensors *dump, const char *where, const struct fdm_expected *w,
