@@ -412,7 +412,7 @@ def check_large(files):
 
 def check_quick(files):
     check_clean(files, ("FDM_EDMPrecond",))
-    check_bugs(files, every=5)
+    check_bugs(files, every=8)
     check_gradients(files, ("FDM_EDMPrecond",))
     check_sampler(files)
 

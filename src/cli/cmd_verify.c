@@ -49,9 +49,19 @@ static const char *mark(fdm_verdict v) {
     return marks[v];
 }
 
+/* Names come from the file: nothing in them may move the cursor. */
+static void print_name(const char *prefix, const char *name, int width, const char *suffix) {
+    int printed = 0;
+    fputs(prefix, stdout);
+    for (; name[printed]; printed++) putchar((unsigned char)name[printed] < 32 || name[printed] == 127 ? '?' : name[printed]);
+    printf("%*s%s", printed < width ? width - printed : 0, "", suffix);
+}
+
 static void print_item(const fdm_verify_item *i, int width, bool formula) {
-    printf("%s  %-*s %9.3g %9.3g %9.3g %9.3g %9.3g %9.3g %9" PRId64, mark(i->verdict), width, i->name, i->local.rms,
-           i->local.expected_rms, i->tolerance_rms, i->local.rms_ratio, i->local.max_ratio, i->total.rms_ratio, i->max_ulp);
+    printf("%s  ", mark(i->verdict));
+    print_name("", i->name, width, "");
+    printf(" %9.3g %9.3g %9.3g %9.3g %9.3g %9.3g %9" PRId64, i->local.rms, i->local.expected_rms, i->tolerance_rms,
+           i->local.rms_ratio, i->local.max_ratio, i->total.rms_ratio, i->max_ulp);
     if (i->reason[0]) printf("  %s", i->reason);
     putchar('\n');
     if (formula && i->formula[0]) printf("      tolerance %.3g = %s\n", i->tolerance_rms, i->formula);
@@ -97,9 +107,9 @@ static void print_report(const fdm_verify_report *r, const struct verify_options
     if (!cli->quiet)
         printf("rule: an error may be %.3g times (RMS) and %.3g times (maximum) that of %s, or within %.3g times the rounding bound\n",
                r->rms_limit, r->max_limit, precisions[o->precision], r->safety);
-    if (r->remark[0] && !cli->quiet) printf("note: %s\n", r->remark);
-    if (r->first_bad[0]) printf("first bad: %s\n", r->first_bad);
-    if (r->diagnosis[0]) printf("reason: %s\n", r->diagnosis);
+    if (r->remark[0] && !cli->quiet) print_name("note: ", r->remark, 0, "\n");
+    if (r->first_bad[0]) print_name("first bad: ", r->first_bad, 0, "\n");
+    if (r->diagnosis[0]) print_name("reason: ", r->diagnosis, 0, "\n");
     printf("%s: %zu of %zu tensors are within the limits of %s\n", fdm_verdict_name(r->verdict), passed, r->count + r->step_count,
            precisions[o->precision]);
 }

@@ -43,6 +43,9 @@ static fdm_status read_states(struct trajectory *t, fdm_error *err) {
         return fdm_fail(err, FDM_BAD_INPUT, "%.200s: tensor \"x_call\" must be [calls,N,%d,%d,%d]", t->where, c->img_channels,
                         c->img_resolution, c->img_resolution);
     t->n = states->shape[1];
+    if (t->n < 1 || t->n > 65536)
+        return fdm_fail(err, FDM_BAD_INPUT, "%.200s: tensor \"x_call\" holds %lld samples; 1 to 65536 are possible", t->where,
+                        (long long)t->n);
     const struct fdm_expected x = {"x_call", {0, t->n, c->img_channels, r, r}, 5, .required = true};
     const struct fdm_expected sigma = {"call_sigma", {0}, 1, .required = true, .trailing = true, .positive = true};
     const struct fdm_expected final = {"x_final", {0, c->img_channels, r, r}, 4, .repeat = false};
