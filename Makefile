@@ -292,6 +292,7 @@ make emulate-avx512   the tests with the avx512 kernels emulated on AVX2 ($(BUIL
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
+make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing
 make clean

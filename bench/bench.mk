@@ -30,3 +30,9 @@ bench-train: all bench-programs
 	$(BENCH_COMPARE) --what train,gradients $(BENCH_ARGS)
 bench-scaling: all
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/scaling.py --build $(BUILD) $(BENCH_ARGS)
+
+# fdm verify against PyTorch: every framework clean, 24 planted bugs, bf16, gradients, sampling, a large network, 200 random ones.
+.PHONY: check-verify
+check-verify: all
+	@for python in $(or $(BENCH_PYTHON),$(BENCH_DRIVER)); do \
+	  $$python bench/check_verify.py $(BUILD)/fdm clean bugs bf16 gradients sampler large --random 200 || exit 1; done

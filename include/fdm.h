@@ -24,6 +24,7 @@
 #include "fdm/data_order.h"
 #include "fdm/dataset.h"
 #include "fdm/denoiser.h"
+#include "fdm/emulation.h"
 #include "fdm/gradient.h"
 #include "fdm/import.h"
 #include "fdm/init.h"
@@ -45,6 +46,7 @@
 #include "fdm/train_schedule.h"
 #include "fdm/train_stream.h"
 #include "fdm/trainer.h"
+#include "fdm/verify.h"
 #include "fdm/version.h"
 
 #endif

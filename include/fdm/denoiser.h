@@ -11,6 +11,7 @@
 #include <stdbool.h>
 
 #include "fdm/config.h"
+#include "fdm/emulation.h"
 #include "fdm/tensor.h"
 
 #ifdef __cplusplus
@@ -43,11 +44,13 @@ FDM_API bool fdm_conv_mode_find(fdm_conv_mode *mode, const char *name);
 
 /* How to compute.  All zeros is a good default. */
 typedef struct fdm_run_options {
-    const char *backend; /* "auto" or NULL: f32 on the best instruction set; "reference": f64 */
+    const char *backend; /* "auto" or NULL: f32 on the best instruction set; "reference": f64; "fp32", "tf32", "bf16",
+                          * "fp16": f32 with operands and results rounded as on a GPU (fdm/emulation.h) */
     const char *isa;     /* "portable", "avx2", "avx512"; NULL: the FDM_ISA environment variable, else the best */
     const char *conv;    /* name of an fdm_conv_mode; NULL: the default.  The reference takes no notice */
     int threads;         /* 0: as many as OpenMP would use */
     fdm_recompute recompute; /* fdm/gradient.h only */
+    const fdm_emulation *emulation; /* NULL, or which layers to compute in which format; takes the place of `backend` */
 } fdm_run_options;
 
 /* Loads a model file (CONTRACT 3: safetensors, weights under state_dict names, metadata `config`).  The file is

@@ -44,6 +44,7 @@
     X(import)           \
     X(export)           \
     X(compare)          \
+    X(verify)           \
     X(metric)           \
     X(bench)
 
@@ -116,7 +117,8 @@ enum { FDM_MAX_OPTIONS = 96 }; /* of one command */
 
 /* ---- Commands (main.c, help.c) ---------------------------------------------------------------------------- */
 
-enum { FDM_CLI_BACKEND_AUTO, FDM_CLI_BACKEND_REFERENCE };
+enum { FDM_CLI_BACKEND_AUTO, FDM_CLI_BACKEND_REFERENCE }; /* then the emulated formats */
+extern const char *const fdm_cli_backend_names[]; /* by that number, as in fdm_run_options; NULL-terminated */
 
 /* What every command has: its arguments and the common options. */
 struct fdm_cli {

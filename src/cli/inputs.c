@@ -14,7 +14,7 @@
 #include "io/atomic_file.h"
 
 fdm_run_options fdm_cli_run_options(const struct fdm_cli *cli) {
-    return (fdm_run_options){.backend = cli->backend == FDM_CLI_BACKEND_REFERENCE ? "reference" : "auto",
+    return (fdm_run_options){.backend = fdm_cli_backend_names[cli->backend],
                              .isa = cli->isa,
                              .conv = cli->conv,
                              .threads = cli->threads};

@@ -19,7 +19,7 @@ static const struct fdm_command *const commands[] = {FDM_COMMANDS(COMMAND_POINTE
 
 static const char *const isa_names[] = {"portable", "avx2", "avx512", NULL};
 static const char *const conv_names[] = {"direct", "winograd2", "winograd4", NULL};
-static const char *const backend_names[] = {"auto", "reference", NULL};
+const char *const fdm_cli_backend_names[] = {"auto", "reference", "fp32", "tf32", "bf16", "fp16", NULL};
 
 /* threads 0, isa and conv -1: chosen when the command runs. */
 const struct fdm_common_options fdm_common_defaults = {.threads = 0, .isa = -1, .conv = -1, .backend = FDM_CLI_BACKEND_AUTO};
@@ -30,8 +30,8 @@ const struct fdm_option fdm_common_options[] = {
                     "which vector instructions; the results do not depend on it (default: FDM_ISA, or the widest)"),
     FDM_OPTION_ENUM(struct fdm_common_options, conv, "conv", conv_names,
                     "3x3 convolutions in f32: winograd2 (default) is as exact as direct, winograd4 five times less"),
-    FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", backend_names,
-                    "auto: f32 with vector instructions; reference: f64, slow, the truth"),
+    FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", fdm_cli_backend_names,
+                    "auto: f32 with vector instructions; reference: f64, the truth; others: f32 rounded as on a GPU"),
     {.name = "quiet",
      .letter = 'q',
      .type = FDM_TYPE_FLAG,

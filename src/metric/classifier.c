@@ -101,7 +101,7 @@ fdm_status fdm_classifier_create(fdm_classifier **classifier, const fdm_classifi
     c->info = *info;
     list_stages(c);
     list_parameters(c);
-    status = fdm_backend_choose(&c->backend, &c->exec, name, run, err);
+    status = fdm_backend_choose(&c->backend, &c->exec, NULL, name, run, err);
     if (status == FDM_OK) {
         const size_t packed = list_packed(c);
         c->values = calloc(c->total, sizeof *c->values);

@@ -43,6 +43,7 @@ struct fdm_exec {
     int threads;                       /* >= 1 */
     const struct fdm_kernels *kernels; /* NULL for the reference */
     const struct fdm_conv_kernels *conv; /* NULL for the reference */
+    const void *settings;              /* of the backends that have any: const fdm_emulation (backend_emulated.h) */
     void *scratch;                     /* 64-byte aligned, as large as the largest *_scratch answer */
     size_t scratch_bytes;
 };
@@ -178,6 +179,8 @@ struct fdm_backend {
     /* scratch that a call needs, in bytes, for any exec with that many threads */
     size_t (*attention_scratch)(int n, int c, int h, int w, int threads);
     size_t (*conv2d_scratch)(int n, int in_channels, int out_channels, int k, int out_h, int out_w, int threads);
+    /* the same of linear (h = w = 1), resample and groupnorm for an input (n, c, h, w); NULL where they need none */
+    size_t (*operand_scratch)(int n, int c, int h, int w);
 
     /* Packing, once per model, from f32 row-major tensors.  bias may be NULL (then zero). */
     size_t (*conv2d_packed_bytes)(int out_channels, int in_channels, int k);

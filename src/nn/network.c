@@ -6,25 +6,31 @@
 
 #include "base/base.h"
 #include "base/threads.h"
+#include "nn/backend_emulated.h"
 #include "nn/weights.h"
 #include "simd/kernels.h"
 
 enum { MAX_THREADS = 1024, MAX_BATCH = 65536 };
 
-fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, char backend_name[FDM_BACKEND_NAME],
-                              const fdm_run_options *options, fdm_error *err) {
+fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, fdm_emulation *emulation,
+                              char backend_name[FDM_BACKEND_NAME], const fdm_run_options *options, fdm_error *err) {
     const char *name = options && options->backend ? options->backend : "auto";
+    const fdm_emulation *given = options ? options->emulation : NULL;
     const int threads = options ? options->threads : 0;
     if (threads < 0 || threads > MAX_THREADS)
         return fdm_fail(err, FDM_BAD_USAGE, "threads: %d is not a number from 0 (automatic) to %d", threads, MAX_THREADS);
     exec->threads = threads ? threads : fdm_max_threads();
-    if (strcmp(name, "reference") == 0) {
+    if (strcmp(name, "reference") == 0 && !given) {
         *backend = fdm_backend_reference();
         snprintf(backend_name, FDM_BACKEND_NAME, "reference (f64)");
         return FDM_OK;
     }
-    if (strcmp(name, "auto") != 0)
-        return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto or reference", name);
+    fdm_format format = FDM_FORMAT_FP32;
+    const bool emulated = given || fdm_format_find(&format, name);
+    if (!emulated && strcmp(name, "auto") != 0)
+        return fdm_fail(err, FDM_BAD_USAGE, "backend: \"%s\" is unknown; use auto, reference, fp32, tf32, bf16 or fp16", name);
+    if (emulated && !emulation)
+        return fdm_fail(err, FDM_BAD_USAGE, "backend: only diffusion networks are computed in emulated formats; use auto or reference");
     enum fdm_isa isa;
     fdm_conv_mode conv = FDM_CONV_DEFAULT;
     const fdm_status status = fdm_isa_choose(options ? options->isa : NULL, &isa, err);
@@ -35,6 +41,12 @@ fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exe
     exec->kernels = fdm_kernels_for(isa);
     exec->conv = fdm_conv_kernels_for(isa);
     snprintf(backend_name, FDM_BACKEND_NAME, "%s (f32)", fdm_isa_name(isa));
+    if (emulated) {
+        *emulation = given ? *given : fdm_emulation_of(format);
+        exec->settings = emulation;
+        *backend = fdm_backend_emulated();
+        snprintf(backend_name, FDM_BACKEND_NAME, "%s (emulated)", fdm_format_name(emulation->format[FDM_LAYERS_CONV]));
+    }
     return FDM_OK;
 }
 
@@ -43,7 +55,7 @@ fdm_status fdm_network_create(struct fdm_network *net, const fdm_config *config,
     fdm_status status = fdm_config_check(config, where, err);
     if (status != FDM_OK) return status;
     net->config = *config;
-    status = fdm_backend_choose(&net->backend, &net->exec, net->backend_name, options, err);
+    status = fdm_backend_choose(&net->backend, &net->exec, &net->emulation, net->backend_name, options, err);
     if (status == FDM_OK && !fdm_unet_build(&net->graph, config)) status = fdm_fail_oom(err, "network graph", 0);
     if (status == FDM_OK)
         status = fdm_weights_pack(&net->slab, &net->graph, weights, config, net->backend, &net->exec, trains, where, err);

@@ -3,18 +3,21 @@
 #ifndef FDM_NN_NETWORK_H
 #define FDM_NN_NETWORK_H
 
+#include "fdm/emulation.h"
 #include "nn/run.h"
 
-/* The table of layer functions and how to run them (without scratch), and their name for people: "avx2 (f32)".
+/* The table of layer functions and how to run them (without scratch; exec may point to *emulation, which is NULL where
+ * nothing is emulated), and their name for people: "avx2 (f32)".
  * Errors: FDM_BAD_USAGE for what there is none of. */
 enum { FDM_BACKEND_NAME = 32 };
-fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, char backend_name[FDM_BACKEND_NAME],
-                              const fdm_run_options *options, fdm_error *err);
+fdm_status fdm_backend_choose(const struct fdm_backend **backend, struct fdm_exec *exec, fdm_emulation *emulation,
+                              char backend_name[FDM_BACKEND_NAME], const fdm_run_options *options, fdm_error *err);
 
 struct fdm_network {
     fdm_config config;
     const struct fdm_backend *backend;
     struct fdm_exec exec;
+    fdm_emulation emulation; /* exec.settings of an emulated network */
     char backend_name[FDM_BACKEND_NAME];
     struct fdm_graph graph;
     char *slab;           /* packed parameters */

@@ -234,8 +234,10 @@ static fdm_status place_lives(struct fdm_plan *plan, const struct fdm_graph *g, 
 
 static size_t forward_scratch(const struct fdm_graph *g, const struct fdm_step *s, const struct fdm_backend *b, int n,
                               int threads) {
-    const struct fdm_value *out = &g->values[s->out];
+    const struct fdm_value *out = &g->values[s->out], *in = s->in >= 0 ? &g->values[s->in] : out;
     if (s->op == FDM_OP_ATTENTION) return b->attention_scratch(n, out->c, out->h, out->w, threads);
+    if (s->op == FDM_OP_LINEAR || s->op == FDM_OP_RESAMPLE || s->op == FDM_OP_GROUPNORM)
+        return b->operand_scratch ? b->operand_scratch(n, in->c, fdm_max_int(in->h, 1), fdm_max_int(in->w, 1)) : 0;
     if (s->op != FDM_OP_CONV2D) return 0;
     return b->conv2d_scratch(n, g->values[s->in].c, out->c, g->modules[s->module].k, out->h, out->w, threads);
 }

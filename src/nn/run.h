@@ -26,6 +26,7 @@ struct fdm_run {
     double dropout;                              /* probability; 0 outside training */
     const uint64_t *dropout_keys;                /* [N]; unused where dropout is 0 */
     fdm_trace_fn trace;
+    bool keep_raw; /* as for a trace, fused steps leave their module's plain output at plan->raw_offset */
     void *trace_user;
     fdm_stop_fn stop;
     void *stop_user;
@@ -39,6 +40,10 @@ fdm_status fdm_run_forward(struct fdm_run *r, double *output, fdm_error *err);
  * of the backend's type at gradient[offset of the parameter].  Parameters that the loss does not reach keep what
  * `gradient` holds.  Errors: FDM_INTERRUPTED. */
 fdm_status fdm_run_backward(struct fdm_run *r, const double *d_output, void *gradient, fdm_error *err);
+
+/* The forward pass step by step, for who looks at values or changes them in between: begin, then each action in order.
+ * Runs in arenas of their own may share a plan if they take each step in turn. */
+void fdm_run_begin(struct fdm_run *r);
 
 /* --- shared by the two directions --- */
 void fdm_run_begin_action(struct fdm_run *r, int action);

@@ -29,7 +29,7 @@ static const struct fdm_module *module_of(const struct fdm_run *r, const struct 
 }
 
 static bool wants_raw(const struct fdm_run *r, const struct fdm_step *s) {
-    return r->trace && fdm_step_has_raw(s);
+    return (r->trace || r->keep_raw) && fdm_step_has_raw(s);
 }
 
 bool fdm_run_skips(const struct fdm_run *r, const struct fdm_step *s) {
@@ -247,13 +247,17 @@ static void import_inputs(const struct fdm_run *r) {
     }
 }
 
+void fdm_run_begin(struct fdm_run *r) {
+    r->plan->next_life = 0;
+    fdm_run_begin_action(r, -1);
+    import_inputs(r);
+}
+
 fdm_status fdm_run_forward(struct fdm_run *r, double *output, fdm_error *err) {
     const struct fdm_graph *g = r->g;
     fdm_status status = r->trace ? alloc_trace_buffer(r, err) : FDM_OK;
     if (status != FDM_OK) return status;
-    r->plan->next_life = 0;
-    fdm_run_begin_action(r, -1);
-    import_inputs(r);
+    fdm_run_begin(r);
     for (int i = 0; i < r->plan->forward_count && status == FDM_OK; i++) {
         const struct fdm_step *s = &g->steps[r->plan->actions[i].step];
         if (r->stop && r->stop(r->stop_user)) {

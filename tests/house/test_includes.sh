@@ -24,10 +24,10 @@ declare -A part_of_header=(
     [status]=base [tensor]=base [version]=base [threads]=base [log]=base
     [tensorfile]=io [safetensors]=io [npz]=io [png]=io [image]=io [dataset]=io
     [random]=random [process]=process [precond]=precond
-    [config]=nn [model]=nn [denoiser]=nn
+    [config]=nn [model]=nn [denoiser]=nn [emulation]=nn
     [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
     [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train [import]=train
-    [compare]=verify [pair_stats]=verify [metric]=metric [classifier]=metric
+    [compare]=verify [pair_stats]=verify [verify]=verify [metric]=metric [classifier]=metric
 )
 
 # violations FILE PART: one line for every include that the table does not allow
