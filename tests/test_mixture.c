@@ -33,7 +33,7 @@ START_TEST(score_is_the_gradient) {
         }
     }
     printf("  score against differences: %.2g\n", worst);
-    ck_assert(worst <= 1e-8);
+    ck_assert(worst <= 1e-6); /* the second difference of a density with std 0.1 */
 }
 END_TEST
 

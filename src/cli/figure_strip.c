@@ -89,7 +89,7 @@ fdm_status fdm_figure_strip(struct fdm_figure **out, const struct process_option
     static const fdm_precond_kind kinds[] = {FDM_PRECOND_VP,     FDM_PRECOND_FDM_VP, FDM_PRECOND_VE,
                                              FDM_PRECOND_FDM_VE, FDM_PRECOND_EDM,    FDM_PRECOND_FDM_EDM};
     static const char *const names[] = {"VP", "VP-FDM", "VE", "VE-FDM", "EDM", "EDM-FDM"};
-    static const double sigmas[] = {0.02, 0.1, 0.3, 1, 3, 10, 25, 75};
+    static const double sigmas[] = {0.1, 0.3, 1, 3, 10, 30, 50, 75};
     enum { ROWS = 6, COLUMNS = 8 };
     struct picture p = {0};
     if (!o->image)

@@ -30,11 +30,11 @@ fdm_status fdm_figure_scale(struct fdm_figure **out, const struct process_option
     char xlabel[64];
     snprintf(xlabel, sizeof xlabel, "t,  clock τ = %g B(t)", o->fdm_multiplier);
     struct fdm_panel *in_time = fdm_figure_panel(f, 0, "In time", xlabel, "s(t)");
-    struct fdm_panel *decay = fdm_figure_panel(f, 1, "How fast: critical damping leads without swinging", "τ", "|mean|");
+    struct fdm_panel *decay = fdm_figure_panel(f, 1, "Critical: the fastest without swinging", "τ", "|mean|");
     double *t = fdm_figure_range(f, 0, 1, N, false), *tau = fdm_figure_range(f, 0, 12, N, false);
     f->panel_width = 330, f->panel_height = 250;
     in_time->legend = true, in_time->xmin = 0, in_time->xmax = 1;
-    decay->ylog = true, decay->ymin = 1e-5, decay->ymax = 1, decay->xmin = 0;
+    decay->ylog = true, decay->ymin = 1e-5, decay->ymax = 1, decay->xmin = 0, decay->xmax = 12;
     for (size_t k = 0; k < FDM_ARRAY_LEN(damping); k++) {
         char name[64];
         snprintf(name, sizeof name, "ζ = %g%s", damping[k], damping[k] == 1 ? " (FDM)" : "");
@@ -168,7 +168,7 @@ fdm_status fdm_figure_phase(struct fdm_figure **out, const struct process_option
 
 /* ---- clouds ------------------------------------------------------------------------------------------------- */
 
-enum { EACH = 260, CLUSTERS = 8, CROWD = EACH * CLUSTERS };
+enum { EACH = 200, CLUSTERS = 8, CROWD = EACH * CLUSTERS };
 
 /* Eight clusters on a circle; a particle keeps its cluster's colour. */
 static fdm_status start_clouds(float *x, float *v, const struct process_options *o, fdm_error *err) {

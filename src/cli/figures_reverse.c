@@ -151,8 +151,8 @@ fdm_status fdm_figure_nfe(struct fdm_figure **out, const struct process_options 
         struct fdm_figure *f = *out;
         struct fdm_panel *p = fdm_figure_panel(f, k, titles[k], "evaluations (NFE)", k ? "" : "Wasserstein-1 distance");
         struct trial t;
-        f->panel_width = 380, f->panel_height = 340;
-        p->xlog = p->ylog = true, p->ymin = 1e-4, p->ymax = 3, p->legend = k == 0, p->legend_corner = 2;
+        f->panel_width = 380, f->panel_height = 400;
+        p->xlog = p->ylog = true, p->ymin = 1e-4, p->ymax = 5, p->legend = k == 1, p->legend_corner = 2;
         status = trial_new(&t, k ? &plane : &line, 4000, (uint64_t)o->seed, err);
         for (int way = 0; way < WAYS && status == FDM_OK; way++) status = measure(f, p, &t, (enum way)way, o, cli, err);
         if (status == FDM_OK) status = floor_line(f, p, &t, (uint64_t)o->seed + 1, err);
@@ -185,10 +185,10 @@ static void density(struct fdm_figure *f, struct fdm_panel *p) {
 fdm_status fdm_figure_reverse(struct fdm_figure **out, const struct process_options *o, const struct fdm_cli *cli,
                               fdm_error *err) {
     static const enum way rows[] = {HEUN, HEUN_FDM2, SDE_PLAIN, SDE_MOMENTUM};
-    static const char *const names[] = {"Heun, EDM", "Heun on s·x, FDM", "SDE, plain", "SDE, momentum"};
+    static const char *const names[] = {"Heun", "Heun on s·x", "SDE", "SDE, momentum"};
     static const int columns[] = {9, 19, 57};
     struct trial t = {0};
-    fdm_status status = fdm_figure_start(out, "20,000 samples of a mixture, and its density (line)", 4, 3, err);
+    fdm_status status = fdm_figure_start(out, "20,000 samples of a mixture by four ways, and its density (line)", 4, 3, err);
     if (status == FDM_OK) status = trial_new(&t, &line, 20000, (uint64_t)o->seed, err);
     for (int i = 0; i < 12 && status == FDM_OK; i++) {
         struct fdm_figure *f = *out;
@@ -196,10 +196,10 @@ fdm_status fdm_figure_reverse(struct fdm_figure **out, const struct process_opti
         char title[96];
         status = go(t.x, t.latents, t.n, t.m, way, steps_for(way, columns[i % 3]), o, cli, err);
         if (status != FDM_OK) break;
-        snprintf(title, sizeof title, "%s, NFE %d:  W₁ = %.2g", names[i / 3],
+        snprintf(title, sizeof title, "%s, NFE %d: W₁ %.2g", names[i / 3],
                  steps_for(way, columns[i % 3]) * ways[way].evaluations + ways[way].more, distance(&t));
         struct fdm_panel *p = fdm_figure_panel(f, i, title, i / 3 == 3 ? "x" : "", "");
-        f->panel_width = 250, f->panel_height = 150;
+        f->panel_width = 250, f->panel_height = 140;
         p->xmin = -reach, p->xmax = reach, p->ymin = 0, p->ymax = 2;
         histogram(f, p, &t, ways[way].color, "");
         density(f, p);

@@ -61,7 +61,7 @@ fdm_status fdm_figure_descent(struct fdm_figure **out, const struct process_opti
     double *k = fdm_figure_range(f, 0, ITERATIONS, ITERATIONS + 1, false);
     const double h = sqrt(rate);
     f->panel_width = 330, f->panel_height = 280;
-    mean->legend = true, mean->xmin = 0, mean->xmax = ITERATIONS;
+    mean->legend = true, mean->legend_corner = 3, mean->xmin = 0, mean->xmax = ITERATIONS, mean->ymin = -1.3, mean->ymax = 1.02;
     walk->square = true, walk->xmin = -2.6, walk->xmax = 5, walk->ymin = -3.4, walk->ymax = 3.4;
     walk->legend = true, walk->legend_corner = 3;
     contours(f, walk);
@@ -76,7 +76,7 @@ fdm_status fdm_figure_descent(struct fdm_figure **out, const struct process_opti
         quiet_descent(f, mean, &sgd, name, colors[i], k);
         if (zetas[i] == 1) noisy_walk(f, walk, &sgd, "critical momentum", 1, o->seed);
     }
-    struct fdm_series *limit = fdm_panel_add(f, mean, FDM_SERIES_DASHED, "limit (1 + τ)e^−τ, τ = k√η", 0, k, ITERATIONS + 1);
+    struct fdm_series *limit = fdm_panel_add(f, mean, FDM_SERIES_DASHED, "(1 + τ) exp(−τ), τ = k√η", 0, k, ITERATIONS + 1);
     for (int i = 0; limit && i <= ITERATIONS; i++) limit->y[i] = fdm_critical_mean(i * h);
     return FDM_OK;
 }
@@ -99,16 +99,16 @@ static fdm_status along_path(float *x, float *v, fdm_scheme scheme, int count, c
     return status == FDM_OK ? fdm_simulate(x, v, CROWD, &run, err) : status;
 }
 
-/* Mean of d over the crowd with its standard error, d = (x - y)^2 or x^2 - y^2; the former as a root mean square. */
+/* Mean of d over the crowd with its standard error, d = (x - y)^2 or x - y; the former as a root mean square. */
 static void estimate(struct fdm_series *s, int i, const float *x, const float *y, bool strong) {
     double sum = 0, squares = 0;
     for (size_t k = 0; k < CROWD; k++) {
-        const double a = (double)x[k], b = (double)y[k], d = strong ? (a - b) * (a - b) : a * a - b * b;
+        const double a = (double)x[k], b = (double)y[k], d = strong ? (a - b) * (a - b) : a - b;
         sum += d, squares += d * d;
     }
     const double mean = fabs(sum / CROWD), bar = 2 * sqrt((squares / CROWD - mean * mean) / CROWD);
     s->y[i] = strong ? sqrt(mean) : mean;
-    s->low[i] = strong ? sqrt(fmax(mean - bar, 0)) : fmax(mean - bar, 1e-6);
+    s->low[i] = strong ? sqrt(fmax(mean - bar, 0)) : fmax(mean - bar, 1e-7);
     s->high[i] = strong ? sqrt(mean + bar) : mean + bar;
 }
 
@@ -130,14 +130,15 @@ fdm_status fdm_figure_orders(struct fdm_figure **out, const struct process_optio
     for (int s = 0; s < 3 && status == FDM_OK; s++) {
         struct fdm_figure *f = *out;
         struct fdm_panel *strong = fdm_figure_panel(f, 0, "Strong: root mean square of x − x(τ)", "step Δτ", "");
-        struct fdm_panel *weak = fdm_figure_panel(f, 1, "Weak: E[x²] − E[x(τ)²]", "step Δτ", "");
+        struct fdm_panel *weak = fdm_figure_panel(f, 1, "Weak: E[x] − E[x(τ)]", "step Δτ", "");
         double *h = fdm_figure_numbers(f, SIZES);
         struct fdm_series *a = fdm_panel_add_range(f, strong, FDM_SERIES_POINTS, names[s], colors[s], h, SIZES);
         struct fdm_series *b = fdm_panel_add_range(f, weak, FDM_SERIES_POINTS, names[s], colors[s], h, SIZES);
         f->panel_width = 330, f->panel_height = 260;
         for (int p = 0; p < 2; p++) {
             f->panels[p].xlog = f->panels[p].ylog = f->panels[p].legend = true, f->panels[p].legend_corner = 1;
-            f->panels[p].ymin = p ? 1e-5 : 1e-3, f->panels[p].ymax = p ? 10 : 10;
+            f->panels[p].xmin = 0.01, f->panels[p].xmax = 1;
+            f->panels[p].ymin = p ? 1e-5 : 1e-3, f->panels[p].ymax = p ? 30 : 10;
         }
         for (int i = 0; a && b && i < SIZES && status == FDM_OK; i++) {
             h[i] = 2.0 / step_counts[i];
@@ -148,8 +149,8 @@ fdm_status fdm_figure_orders(struct fdm_figure **out, const struct process_optio
         }
         if (s == 2) {
             slope_line(f, strong, 1, 0.1, "slope 1");
-            slope_line(f, weak, 1, 1.5, "slope 1");
-            slope_line(f, weak, 2, 0.02, "slope 2");
+            slope_line(f, weak, 1, 0.4, "slope 1");
+            slope_line(f, weak, 2, 0.012, "slope 2");
         }
     }
     free(x);
