@@ -62,8 +62,8 @@ static fdm_status read_set(struct picture *p, const char *path, int64_t index, f
                           (long long)fdm_dataset_count(set));
     if (status == FDM_OK) status = fdm_dataset_image(set, index, pixels, err);
     if (status == FDM_OK) status = picture_new(p, side, side, err);
-    for (size_t i = 0; status == FDM_OK && i < 3 * area; i++)
-        p->x[i] = (float)pixels[(channels == 3 ? i % 3 * area : 0) + i / 3] / 127.5f - 1;
+    for (size_t i = 0; status == FDM_OK && i < area; i++)
+        for (size_t c = 0; c < 3; c++) p->x[3 * i + c] = (float)pixels[(channels == 3 ? c * area : 0) + i] / 127.5f - 1;
     free(pixels);
     fdm_dataset_free(&set);
     return status;

@@ -108,7 +108,8 @@ static void drift_arrows(struct fdm_figure *f, struct fdm_panel *p, double zeta,
     struct fdm_series *s = fdm_panel_add_range(f, p, FDM_SERIES_ARROWS, "", -1, x, (size_t)SIDE * SIDE);
     const double gap = 2 * reach / (SIDE - 1);
     for (int i = 0; s && i < SIDE * SIDE; i++) {
-        const double at_x = -reach + gap * (i % SIDE), at_v = -reach + gap * (i / SIDE);
+        const int column = i % SIDE, row = i / SIDE;
+        const double at_x = -reach + gap * column, at_v = -reach + gap * row;
         const double dx = at_v, dv = -at_x - 2 * zeta * at_v, length = hypot(dx, dv), unit = length > 0 ? 0.55 * gap / length : 0;
         x[i] = at_x - 0.5 * unit * dx, s->y[i] = at_v - 0.5 * unit * dv;
         s->low[i] = at_x + 0.5 * unit * dx, s->high[i] = at_v + 0.5 * unit * dv;

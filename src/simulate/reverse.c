@@ -123,6 +123,17 @@ static fdm_status check(const fdm_reverse *o, const fdm_mixture *m, size_t n, fd
     return FDM_OK;
 }
 
+static void run_particles(double *x, size_t n, const struct reverse *r, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        double *mine = x + i * (size_t)r->m->dim;
+        if (r->options->momentum)
+            momentum_particle(mine, r, (uint32_t)i);
+        else
+            plain_particle(mine, r, (uint32_t)i);
+    }
+}
+
 fdm_status fdm_reverse_sample(double *x, size_t n, const fdm_mixture *m, const fdm_reverse *options, fdm_error *err) {
     struct reverse r = {.m = m, .options = options};
     fdm_status status = check(options, m, n, err);
@@ -131,17 +142,7 @@ fdm_status fdm_reverse_sample(double *x, size_t n, const fdm_mixture *m, const f
     r.steps = fdm_malloc_aligned(bytes);
     if (!r.steps) return fdm_fail_oom(err, "steps", bytes);
     status = prepare(&r, err);
-    const int threads = options->threads > 0 ? options->threads : fdm_max_threads();
-    if (status == FDM_OK) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (size_t i = 0; i < n; i++) {
-            double *mine = x + i * (size_t)m->dim;
-            if (options->momentum)
-                momentum_particle(mine, &r, (uint32_t)i);
-            else
-                plain_particle(mine, &r, (uint32_t)i);
-        }
-    }
+    if (status == FDM_OK) run_particles(x, n, &r, options->threads > 0 ? options->threads : fdm_max_threads());
     fdm_free_aligned(r.steps);
     return status;
 }

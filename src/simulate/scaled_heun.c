@@ -8,7 +8,7 @@
 static fdm_status denoise(void *ctx, int n, double *D, const double *x, double sigma, fdm_error *err) {
     const fdm_mixture *m = ctx;
     (void)err;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(static) if (n >= 1024)
     for (int i = 0; i < n; i++) {
         const size_t at = (size_t)i * (size_t)m->dim;
         fdm_mixture_denoise(D + at, m, x + at, sigma);
