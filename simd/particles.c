@@ -7,19 +7,20 @@ struct state {
     v16 x, v;
 };
 
-/* The mean map is kept less the identity: adding x last rounds once at x's size, however small the step. */
-V16_FN struct state move(struct state s, const struct fdm_particle_step *c, v16 n1) {
+/* `kick` is the noise of v.  The mean map is kept less the identity: adding x last rounds once at x's size, however small
+ * the step. */
+V16_FN struct state move(struct state s, const struct fdm_particle_step *c, v16 n1, v16 kick) {
     const v16 dx = v16_fma(v16_set1(c->xx), s.x, v16_fma(v16_set1(c->xv), s.v, v16_mul(v16_set1(c->px), n1)));
-    const v16 dv = v16_fma(v16_set1(c->vx), s.x, v16_fma(v16_set1(c->vv), s.v, v16_mul(v16_set1(c->pv), n1)));
+    const v16 dv = v16_fma(v16_set1(c->vx), s.x, v16_fma(v16_set1(c->vv), s.v, kick));
     return (struct state){v16_add(s.x, dx), v16_add(s.v, dv)};
 }
 
-/* With a second normal for v. */
+V16_FN struct state move_single(struct state s, const struct fdm_particle_step *c, v16 n1) {
+    return move(s, c, n1, v16_mul(v16_set1(c->pv), n1));
+}
+
 V16_FN struct state move_pair(struct state s, const struct fdm_particle_step *c, v16 n1, v16 n2) {
-    const v16 dx = v16_fma(v16_set1(c->xx), s.x, v16_fma(v16_set1(c->xv), s.v, v16_mul(v16_set1(c->px), n1)));
-    const v16 noise = v16_fma(v16_set1(c->pv), n1, v16_mul(v16_set1(c->qv), n2));
-    const v16 dv = v16_fma(v16_set1(c->vx), s.x, v16_fma(v16_set1(c->vv), s.v, noise));
-    return (struct state){v16_add(s.x, dx), v16_add(s.v, dv)};
+    return move(s, c, n1, v16_fma(v16_set1(c->pv), n1, v16_mul(v16_set1(c->qv), n2)));
 }
 
 /* Two normals a step: a block moves by two steps. */
@@ -46,10 +47,10 @@ V16_FN struct state run_singles(struct state s, const struct fdm_particle_run *r
     uint32_t block = 0;
     for (; k + 4 <= run->count; k += 4) {
         v16_normals(z, p, block++);
-        for (size_t i = 0; i < 4; i++) s = move(s, run->steps + k + i, z[i]);
+        for (size_t i = 0; i < 4; i++) s = move_single(s, run->steps + k + i, z[i]);
     }
     if (k < run->count) v16_normals(z, p, block);
-    for (size_t i = 0; k + i < run->count; i++) s = move(s, run->steps + k + i, z[i]);
+    for (size_t i = 0; k + i < run->count; i++) s = move_single(s, run->steps + k + i, z[i]);
     return s;
 }
 
@@ -69,7 +70,7 @@ V16_FN struct state run_refined(struct state s, const struct fdm_particle_run *r
             }
             sum = v16_add(sum, z[used++]);
         }
-        s = move(s, run->steps + k, v16_mul(sum, scale));
+        s = move_single(s, run->steps + k, v16_mul(sum, scale));
     }
     return s;
 }

@@ -252,13 +252,17 @@ static void draw_points(const struct view *v, const struct fdm_series *s) {
     for (size_t i = 0; i < s->n; i++) {
         const double x = across(v, s->x[i]), y = down(v, s->y[i]);
         if (!isfinite(x) || !isfinite(y)) continue;
+        cairo_new_sub_path(v->cr);
         cairo_arc(v->cr, x, y, 2.4, 0, 2 * M_PI);
-        cairo_fill(v->cr);
-        if (!s->low || !isfinite(down(v, s->low[i]))) continue;
+    }
+    cairo_fill(v->cr);
+    for (size_t i = 0; s->low && i < s->n; i++) {
+        const double x = across(v, s->x[i]);
+        if (!isfinite(down(v, s->low[i]))) continue;
         cairo_move_to(v->cr, x, down(v, s->low[i]));
         cairo_line_to(v->cr, x, down(v, s->high[i]));
-        cairo_stroke(v->cr);
     }
+    cairo_stroke(v->cr);
 }
 
 static void draw_dots(const struct view *v, const struct fdm_series *s) {
@@ -281,21 +285,24 @@ static void draw_bars(const struct view *v, const struct fdm_series *s) {
     cairo_fill(v->cr);
 }
 
+/* All shafts, then all heads: two paths keep an SVG small. */
 static void draw_arrows(const struct view *v, const struct fdm_series *s) {
     set_color(v->cr, s->color, 0.75);
     cairo_set_line_width(v->cr, 0.7);
     for (size_t i = 0; i < s->n; i++) {
-        const double x = across(v, s->x[i]), y = down(v, s->y[i]), tx = across(v, s->low[i]), ty = down(v, s->high[i]);
-        const double angle = atan2(ty - y, tx - x), head = 3;
-        cairo_move_to(v->cr, x, y);
-        cairo_line_to(v->cr, tx, ty);
-        cairo_stroke(v->cr);
+        cairo_move_to(v->cr, across(v, s->x[i]), down(v, s->y[i]));
+        cairo_line_to(v->cr, across(v, s->low[i]), down(v, s->high[i]));
+    }
+    cairo_stroke(v->cr);
+    for (size_t i = 0; i < s->n; i++) {
+        const double tx = across(v, s->low[i]), ty = down(v, s->high[i]), head = 3;
+        const double angle = atan2(ty - down(v, s->y[i]), tx - across(v, s->x[i]));
         cairo_move_to(v->cr, tx, ty);
         cairo_line_to(v->cr, tx - head * cos(angle - 0.45), ty - head * sin(angle - 0.45));
         cairo_line_to(v->cr, tx - head * cos(angle + 0.45), ty - head * sin(angle + 0.45));
         cairo_close_path(v->cr);
-        cairo_fill(v->cr);
     }
+    cairo_fill(v->cr);
 }
 
 static void draw_series(const struct view *v, const struct fdm_series *s) {

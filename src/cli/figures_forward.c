@@ -52,7 +52,7 @@ fdm_status fdm_figure_scale(struct fdm_figure **out, const struct process_option
 
 /* ---- moments ------------------------------------------------------------------------------------------------ */
 
-enum { PATHS = 6, INSTANTS = 241 };
+enum { PATHS = 6, INSTANTS = 161 };
 
 /* Exact steps over equal pieces of the clock, one call a step: what passes between shows. */
 static fdm_status sample_paths(struct fdm_figure *f, struct fdm_panel *p, const struct process_options *o, double zeta,
@@ -119,7 +119,7 @@ static void drift_arrows(struct fdm_figure *f, struct fdm_panel *p, double zeta,
 /* The mean path from (x0, v0). */
 static fdm_status mean_path(struct fdm_figure *f, struct fdm_panel *p, double zeta, double x0, double v0, int color,
                             fdm_error *err) {
-    enum { N = 200 };
+    enum { N = 120 };
     double *x = fdm_figure_numbers(f, N);
     struct fdm_series *s = fdm_panel_add(f, p, FDM_SERIES_LINE, "", color, x, N);
     fdm_status status = FDM_OK;
