@@ -7,6 +7,11 @@ struct state {
     v16 x, v;
 };
 
+/* Not inlined: copies of it in every loop below made the portable build take minutes to compile, and run no faster. */
+static __attribute__((noinline)) void draw(v16 z[4], const struct v16_philox *p, uint32_t block) {
+    v16_normals(z, p, block);
+}
+
 /* `kick` is the noise of v.  The mean map is kept less the identity: adding x last rounds once at x's size, however small
  * the step. */
 V16_FN struct state move(struct state s, const struct fdm_particle_step *c, v16 n1, v16 kick) {
@@ -29,12 +34,12 @@ V16_FN struct state run_pairs(struct state s, const struct fdm_particle_run *run
     size_t k = 0;
     uint32_t block = 0;
     for (; k + 2 <= run->count; k += 2) {
-        v16_normals(z, p, block++);
+        draw(z, p, block++);
         s = move_pair(s, run->steps + k, z[0], z[1]);
         s = move_pair(s, run->steps + k + 1, z[2], z[3]);
     }
     if (k < run->count) {
-        v16_normals(z, p, block);
+        draw(z, p, block);
         s = move_pair(s, run->steps + k, z[0], z[1]);
     }
     return s;
@@ -46,10 +51,10 @@ V16_FN struct state run_singles(struct state s, const struct fdm_particle_run *r
     size_t k = 0;
     uint32_t block = 0;
     for (; k + 4 <= run->count; k += 4) {
-        v16_normals(z, p, block++);
+        draw(z, p, block++);
         for (size_t i = 0; i < 4; i++) s = move_single(s, run->steps + k + i, z[i]);
     }
-    if (k < run->count) v16_normals(z, p, block);
+    if (k < run->count) draw(z, p, block);
     for (size_t i = 0; k + i < run->count; i++) s = move_single(s, run->steps + k + i, z[i]);
     return s;
 }
@@ -65,7 +70,7 @@ V16_FN struct state run_refined(struct state s, const struct fdm_particle_run *r
         v16 sum = v16_zero();
         for (uint32_t i = 0; i < run->refine; i++) {
             if (used == 4) {
-                v16_normals(z, p, block++);
+                draw(z, p, block++);
                 used = 0;
             }
             sum = v16_add(sum, z[used++]);
@@ -103,7 +108,7 @@ void FDM_KERNEL(normals)(float *z, const uint32_t key[2], uint32_t first, size_t
         const int lanes = n - i < 16 ? (int)(n - i) : 16;
         const struct v16_philox p = generators(key, first + (uint32_t)i);
         v16 four[4];
-        v16_normals(four, &p, 0);
+        draw(four, &p, 0);
         for (size_t k = 0; k < 4; k++) v16_store_tail(z + k * n + i, four[k], lanes);
     }
 }

@@ -242,7 +242,7 @@ START_TEST(moments_in_every_regime) {
             fdm_step *steps = steps_to(tau, count, (fdm_scheme)s, zetas[z], g, false);
             fdm_moments m = {.mean_x = 1};
             for (int k = 0; k < count; k++) fdm_moments_advance(&m, &steps[k]);
-            simulate(&c, (fdm_simulation){.steps = steps, .count = count, .seed = 100 + (uint64_t)(z * FDM_SCHEME_COUNT + s)});
+            simulate(&c, (fdm_simulation){.steps = steps, .count = count, .seed = 200 + (uint64_t)(z * FDM_SCHEME_COUNT + s)});
             if (s == FDM_SCHEME_EXACT) { /* the closed forms */
                 fdm_oscillator o;
                 fdm_oscillator_at(&o, zetas[z], tau, g, NULL);
