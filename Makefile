@@ -21,7 +21,7 @@ SONAME  := libfdm.so.$(firstword $(subst ., ,$(VERSION)))
 
 # ---- What to build -------------------------------------------------------------------------------------------
 ISAS     := portable avx2 avx512
-LIB_DIRS := base process precond nn reference random train sample io verify metric
+LIB_DIRS := base process precond nn reference random train sample simulate io verify metric
 LIB_SRC  := $(sort $(foreach d,$(LIB_DIRS),$(wildcard src/$(d)/*.c)))
 CLI_SRC  := $(sort $(wildcard src/cli/*.c))
 # simd/: run-time dispatch once; *_<isa>.c for that ISA; every other file three times.
@@ -80,6 +80,11 @@ HAVE_LAPACK := $(if $(filter no,$(LAPACK)),,$(call compiles,void dsyevr_(void);i
 LAPACK_CFLAGS := $(if $(filter no,$(LAPACK)),-DFDM_NO_LAPACK)
 LAPACK_LIBS   := $(if $(filter no,$(LAPACK)),,-ldl)
 
+# Optional: cairo draws the figures of `fdm process`; the command alone needs it, not the library.  CAIRO=no leaves it out.
+HAVE_CAIRO := $(if $(filter no,$(CAIRO)),,$(and $(call have,cairo),$(call have,cairo-svg),$(call have,cairo)))
+CAIRO_CFLAGS := $(if $(HAVE_CAIRO),$(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags cairo)) -DFDM_HAVE_CAIRO)
+CAIRO_LIBS   := $(if $(HAVE_CAIRO),$(shell $(PKG_CONFIG) --libs cairo))
+
 CPU_FLAGS := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
 has_all = $(if $(filter-out $(CPU_FLAGS),$(1)),,yes)
 CPU_ISA := portable$(if $(call has_all,avx2 fma), avx2)$(if $(call has_all,avx2 fma avx512f avx512dq avx512bw avx512vl), avx512)
@@ -90,6 +95,7 @@ fdm $(VERSION) -> $(BUILD)/
   OpenMP    $(if $(HAVE_OPENMP),yes,no: one thread only$(if $(filter no,$(WITH_OPENMP)),, (for clang: apt install libomp-dev)))
   BLIS      $(if $(HAVE_BLIS),yes,no: the reference backend uses its own loops$(if $(filter no,$(BLIS)),, (apt install libblis-openmp-dev)))
   LAPACK    $(if $(HAVE_LAPACK),yes,no: fdm metric is off$(if $(filter no,$(LAPACK)),, (apt install liblapack3)))
+  cairo     $(or $(HAVE_CAIRO),no: fdm process draws no figures$(if $(filter no,$(CAIRO)),, (apt install libcairo2-dev)))
   jansson   $(call have,jansson)
   zlib      $(call have,zlib)
   stb       $(call have,stb)
@@ -116,7 +122,7 @@ ifeq ($(findstring clang,$(CC)),)
 SAN += -Wno-format-truncation -Wno-maybe-uninitialized # gcc: false alarms in instrumented code
 endif
 endif
-CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(LAPACK_CFLAGS) $(CPPFLAGS)
+CPPFLAGS_ALL := -Iinclude -Isrc -I. -D_GNU_SOURCE $(DEP_CFLAGS) $(BLIS_CFLAGS) $(LAPACK_CFLAGS) $(CAIRO_CFLAGS) $(CPPFLAGS)
 CFLAGS_ALL   := -std=c11 $(OPT) -g $(WARN) -fPIC -fvisibility=hidden $(OPENMP) $(SAN) $(CFLAGS) $(FP)
 LIBS         := -Wl,--as-needed $(DEP_LIBS) $(BLIS_LIBS) $(LAPACK_LIBS) -lm -pthread
 
@@ -147,7 +153,7 @@ define stamp
 endef
 .PHONY: FORCE
 FORCE:
-$(BUILD)/flags.stamp: export STAMP_TEXT = $(CC) $(CC_VERSION) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(LIBS)
+$(BUILD)/flags.stamp: export STAMP_TEXT = $(CC) $(CC_VERSION) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(CAIRO_LIBS) $(LIBS)
 $(BUILD)/flags.stamp: FORCE
 	$(stamp)
 $(BUILD)/objects.stamp: export STAMP_TEXT = $(LIB_OBJ) | $(CLI_OBJ) | $(TEST_HELP_OBJ)
@@ -164,7 +170,7 @@ $(BUILD)/libfdm.so: $(LIB_OBJ) $(BUILD)/objects.stamp
 
 $(BUILD)/fdm: $(CLI_OBJ) $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(CLI_OBJ) $(BUILD)/libfdm.a $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(CLI_OBJ) $(BUILD)/libfdm.a $(CAIRO_LIBS) $(LIBS)
 
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
@@ -256,6 +262,21 @@ sanitize:
 emulate-avx512:
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-avx512 EMULATE_AVX512=yes run-tests
 
+# ---- Figures, and the long checks of the process library --------------------------------------------------------
+FIGURES := scale.svg moments.svg phase.svg clouds.png strip.png descent.svg orders.svg reverse.svg nfe.svg
+FIGURE_ARGS_strip := --image data/emoji32.zip --index 7
+.PHONY: figures process-check
+figures: all
+	@mkdir -p data/figures
+	@for figure in $(FIGURES); do echo "  FIGURE data/figures/$$figure"; \
+	  case $$figure in strip.*) more="$(FIGURE_ARGS_strip)" ;; *) more= ;; esac; \
+	  $(BUILD)/fdm process -q --figure $${figure%.*} $$more --plot data/figures/$$figure || exit; done
+
+# 10^7 particles in every regime, orders of convergence with narrow error bars, and the simulators' speed on one core.
+process-check: all $(BUILD)/tests/test_simulate $(BUILD)/bench/bench_simulate
+	FDM_TEST_PARTICLES=10000000 CK_DEFAULT_TIMEOUT=3600 $(BUILD)/tests/test_simulate
+	OMP_NUM_THREADS=1 $(BUILD)/bench/bench_simulate --threads 1
+
 # ---- Analysis ------------------------------------------------------------------------------------------------
 CLANG_TIDY ?= clang-tidy
 TIDY_SRC   := $(LIB_SRC) $(CLI_SRC) $(SIMD_ONCE) $(SIMD_ALL) $(filter %_portable.c,$(SIMD_PER))
@@ -289,6 +310,8 @@ make lib        the library alone            make tests      the test programs, 
 make run-tests  the tests, installs nothing; TESTS='test_compare cli' runs only those
 make sanitize   build and tests under ASan and UBSan ($(BUILD)-asan/)
 make emulate-avx512   the tests with the avx512 kernels emulated on AVX2 ($(BUILD)-avx512/), where a CPU has no AVX-512
+make figures    the figures of the method, data/figures/ (cairo)
+make process-check   10^7 particles against closed forms, orders of convergence, particle steps per second (a minute)
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
@@ -297,7 +320,7 @@ make tidy       clang-tidy, warnings as errors    make format-check   clang-form
 make config     what was detected here            make deps           only installs what is missing
 make clean
 
-Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  LAPACK=no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
+Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  LAPACK=no  CAIRO=no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
 endef
 help: export HELP_TEXT = $(HELP)
 help:

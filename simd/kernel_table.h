@@ -38,6 +38,19 @@ struct fdm_plane_dropout {
     float factor;
 };
 
+/* One step of every particle, x += xx x + xv v + px n1, v += vx x + vv v + pv n1 + qv n2 (fdm/process.h). */
+struct fdm_particle_step {
+    float xx, xv, vx, vv, px, pv, qv;
+};
+struct fdm_particle_run {
+    const struct fdm_particle_step *steps; /* (count) */
+    size_t count;
+    int normals;      /* a step takes: 1 (qv = 0), or 2 */
+    uint32_t refine;  /* of 1 normal: the sum of this many draws over its square root; else 1 */
+    uint32_t key[2];
+    uint32_t first;   /* number of particle 0 in the stream */
+};
+
 /* out = silu?( (x + shift) * scale + bias ), the last two in one FMA, then dropout unless NULL; raw gets the value
  * before SiLU unless raw.p is NULL.  In and out planes are h x w. */
 struct fdm_gn_apply {
@@ -116,6 +129,12 @@ struct fdm_adam_step {
  *       multiplied and added in one rounding
  *   winograd...: winograd.h.  weight: u[i*u_point + o] from g[9][16] (tap, output o)
  *   adam: param, m, v, ema updated; *cleaned receives how many of grad were NaN or infinite
+ *   particles: x, v (n) moved by all steps of a run.  Particle i draws the normals of Box and Muller from Philox with the
+ *       run's key and counter {b, first + i, 0, 0}, b = 0, 1, ...; each block of four words gives four, two from a
+ *       pair (u, w): sqrt(-2 ln u) {cos, sin} 2 pi w
+ *   normals: the first of those blocks alone, (4, n)
+ *   perturb: y = (x + noise * sigma) * s, each operation rounded
+ *   perturb_state: x, v (n) = one step from x0, v0 (v0 may be NULL: 0) with given normals n1, n2 (n2 may be NULL: qv = 0)
  *   fma_chains: n FMAs on each of as many independent vectors as keep a core busy, starting from x[16], which receives
  *       their sum; *flops = operations done.  For measurements of the peak. */
 #define FDM_KERNELS(X)                                                                                             \
@@ -162,6 +181,11 @@ struct fdm_adam_step {
     X(winograd4_weight, (float *u, ptrdiff_t u_point, const float *g))                                             \
     X(adam, (float *param, float *m, float *v, float *ema, const float *grad, const struct fdm_adam_step *step,    \
              size_t *cleaned, size_t n))                                                                           \
+    X(particles, (float *x, float *v, const struct fdm_particle_run *run, size_t n))                                \
+    X(normals, (float *z, const uint32_t key[2], uint32_t first, size_t n))                                        \
+    X(perturb, (float *y, const float *x, const float *noise, float sigma, float s, size_t n))                     \
+    X(perturb_state, (float *x, float *v, const float *x0, const float *v0, const float *n1, const float *n2,      \
+                      const struct fdm_particle_step *step, size_t n))                                             \
     X(fma_chains, (double *flops, float *x, size_t n))
 
 struct fdm_kernels {

@@ -167,8 +167,8 @@ struct v16_sincos {
     v16 sin, cos;
 };
 
-V16_FN struct v16_sincos v16_sincos(v16 x) {
-    const struct v16_reduced a = v16_reduce_angle(v16_abs(x));
+/* Of r + r_low + q pi/2; the sign bits of sin_sign are flipped in the sine. */
+V16_FN struct v16_sincos v16_sincos_reduced(struct v16_reduced a, v16i sin_sign) {
     const v16 r = a.r;
     const v16i q = a.q;
     /* sin(r + l) = sin r + l,  cos(r + l) = cos r - r l */
@@ -183,11 +183,24 @@ V16_FN struct v16_sincos v16_sincos(v16 x) {
     c = v16_add(c, v16_fma(v16_set1(-0.5f), z, v16_set1(1.0f)));
     const v16i one = v16i_set1(1), two = v16i_set1(2);
     const v16m odd = v16i_eq(v16i_and(q, one), one);
-    const v16i sin_sign = v16i_xor(v16i_sll(v16i_and(q, two), 30), v16_signbit(x));
+    sin_sign = v16i_xor(v16i_sll(v16i_and(q, two), 30), sin_sign);
     const v16i cos_sign = v16i_sll(v16i_and(v16i_add(q, one), two), 30);
     const v16 sin = v16_select(odd, c, s), cos = v16_select(odd, s, c);
     return (struct v16_sincos){v16i_as_float(v16i_xor(v16_as_int(sin), sin_sign)),
                                v16i_as_float(v16i_xor(v16_as_int(cos), cos_sign))};
+}
+
+V16_FN struct v16_sincos v16_sincos(v16 x) {
+    return v16_sincos_reduced(v16_reduce_angle(v16_abs(x)), v16_signbit(x));
+}
+
+/* Of 2 pi word/2^32, the word taken as unsigned: the upper two bits of word + 2^29 are the quadrant, the others the
+ * angle from its middle, rounded to f32.  For random directions. */
+V16_FN struct v16_sincos v16_sincos_turn(v16i word) {
+    const v16i shifted = v16i_add(word, v16i_set1(0x20000000));
+    const v16i from_middle = v16i_sub(v16i_and(shifted, v16i_set1(0x3fffffff)), v16i_set1(0x20000000));
+    const v16 r = v16_mul(v16i_to_float(from_middle), v16_set1(0x1.921fb6p-30f)); /* pi/2 2^-30 */
+    return v16_sincos_reduced((struct v16_reduced){r, v16_zero(), v16i_srl(shifted, 30)}, v16i_set1(0));
 }
 
 V16_FN v16 v16_sin(v16 x) {

@@ -52,7 +52,8 @@ typedef struct fdm_precond {
     fdm_precond_kind kind;
     double sigma_min, sigma_max; /* the range t' maps to [0, 1]; also the network's sampling range */
     double sigma_data;           /* edm, fdm_edm: standard deviation of the images, 0.5 */
-    double fdm_multiplier;       /* m of s(sigma); fdm_ve ignores it, as published */
+    double fdm_multiplier;       /* m of s(sigma); fdm_ve ignores it, as published, */
+    double ve_multiplier;        /* and has this one: 1 as published; the paper's formula has m */
     double beta_d, beta_min;     /* the clock B(t): 19.9, 0.1 */
     double M;                    /* vp, fdm_vp: number of discrete steps, 1000; c_noise = (M-1) sigma^-1 */
     double epsilon_t;            /* vp, fdm_vp: smallest t, 1e-5 */

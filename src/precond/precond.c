@@ -58,6 +58,7 @@ fdm_status fdm_precond_init(fdm_precond *out, fdm_precond_kind kind, double fdm_
     fdm_precond p = {.kind = kind,
                      .sigma_data = 0.5,
                      .fdm_multiplier = fdm_multiplier,
+                     .ve_multiplier = 1,
                      .beta_d = FDM_BETA_D,
                      .beta_min = FDM_BETA_MIN,
                      .M = 1000,
@@ -92,6 +93,7 @@ fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err) {
 #define REQUIRE(field, good)                                                                                       \
     if (!bad && !(good)) bad = #field, value = p->field
     REQUIRE(fdm_multiplier, isfinite(p->fdm_multiplier) && p->fdm_multiplier > 0);
+    REQUIRE(ve_multiplier, isfinite(p->ve_multiplier) && p->ve_multiplier > 0);
     REQUIRE(sigma_data, isfinite(p->sigma_data) && p->sigma_data > 0);
     REQUIRE(beta_d, isfinite(p->beta_d) && p->beta_d > 0);
     REQUIRE(beta_min, isfinite(p->beta_min) && p->beta_min >= 0);
@@ -108,7 +110,7 @@ fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err) {
 
 /* The multiplier that s(sigma) uses: the published FDM_VEPrecond stores m but leaves it out of s. */
 static double effective_multiplier(const fdm_precond *p) {
-    return p->kind == FDM_PRECOND_FDM_VE ? 1.0 : p->fdm_multiplier;
+    return p->kind == FDM_PRECOND_FDM_VE ? p->ve_multiplier : p->fdm_multiplier;
 }
 
 /* ---- f32, as published: every line is a chain of single f32 operations in that order.  float arithmetic is

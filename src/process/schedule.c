@@ -7,16 +7,22 @@ double fdm_clock(double t, double beta_d, double beta_min) {
     return 0.5 * beta_d * (t * t) + beta_min * t;
 }
 
+double fdm_clock_between(double t0, double t1, double beta_d, double beta_min) {
+    return (t1 - t0) * (0.5 * beta_d * (t0 + t1) + beta_min);
+}
+
+double fdm_clock_inverse(double b, double beta_d, double beta_min) {
+    /* (sqrt(c^2 + 2 d b) - c)/d, multiplied out by the conjugate: nothing cancels for small b, and d may be 0. */
+    if (b == 0) return 0;
+    return 2 * b / (sqrt(beta_min * beta_min + 2 * beta_d * b) + beta_min);
+}
+
 double fdm_vp_sigma(double t, double beta_d, double beta_min) {
     return sqrt(expm1(fdm_clock(t, beta_d, beta_min)));
 }
 
 double fdm_vp_sigma_inv(double sigma, double beta_d, double beta_min) {
-    /* (sqrt(b^2 + c) - b)/d with c = 2 d L: multiplied out by the conjugate, c/(d (sqrt(b^2 + c) + b)), nothing
-     * cancels for small sigma, and d may be 0. */
-    double log_term = log1p(sigma * sigma);
-    if (log_term == 0) return 0;
-    return 2 * log_term / (sqrt(beta_min * beta_min + 2 * beta_d * log_term) + beta_min);
+    return fdm_clock_inverse(log1p(sigma * sigma), beta_d, beta_min);
 }
 
 float fdm_vp_sigma_f32(float t, double beta_d, double beta_min) {

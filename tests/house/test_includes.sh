@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Dependencies run one way:
-#   base -> simd -> process -> precond -> nn -> train, sample -> verify, metric -> cli;   io only on base;
+#   base -> simd -> process -> precond -> nn -> train, sample -> verify, metric, simulate -> cli;   io only on base;
 #   process never on simd; random on base and simd; reference (a backend) on what nn's table needs.
 # The line of a part lists what it may include besides itself.
 . "$(dirname "$0")/lib.sh"
@@ -14,18 +14,19 @@ declare -A may=(
     [reference]="base nn"
     [nn]="base io simd process precond"
     [sample]="base io random process precond nn"
+    [simulate]="base simd random process sample"
     [train]="base io simd random process precond nn"
     [verify]="base io random process precond nn sample train"
     [metric]="base io simd nn train"
-    [cli]="base io simd random process precond nn sample train verify metric"
+    [cli]="base io simd random process precond nn sample simulate train verify metric"
 )
 # Which part a public header belongs to.
 declare -A part_of_header=(
     [status]=base [tensor]=base [version]=base [threads]=base [log]=base
     [tensorfile]=io [safetensors]=io [npz]=io [png]=io [image]=io [dataset]=io
-    [random]=random [process]=process [precond]=precond
+    [random]=random [process]=process [mixture]=process [precond]=precond
     [config]=nn [model]=nn [denoiser]=nn [emulation]=nn
-    [sample]=sample [sampler]=sample [train]=train [trainer]=train [replay]=train [gradient]=train
+    [sample]=sample [sampler]=sample [simulate]=simulate [train]=train [trainer]=train [replay]=train [gradient]=train
     [loss]=train [augment]=train [data_order]=train [init]=train [train_schedule]=train [train_stream]=train [import]=train
     [compare]=verify [pair_stats]=verify [verify]=verify [metric]=metric [classifier]=metric
 )
