@@ -12,7 +12,7 @@
 #ifdef FDM_POISON /* a sanitizer build: for memory errors a part is enough */
 enum { STRIDE = 101, NETWORKS = 2 };
 #else
-enum { STRIDE = 1, NETWORKS = 1000 };
+enum { STRIDE = 1, NETWORKS = 6 };
 #endif
 
 static uint32_t bits_of(float x) {
@@ -53,7 +53,8 @@ static bool same(float a, float b) { return isnan(a) ? isnan(b) : bits_of(a) == 
 
 static void check_one(fdm_format f, uint32_t bits) {
     const float x = float_of(bits), got = fdm_format_round(f, x);
-    ck_assert_msg(same(got, oracle(f, x)), "%s(%a) = %a, should be %a", fdm_format_name(f), (double)x, (double)got, (double)oracle(f, x));
+    if (same(got, oracle(f, x))) return; /* each of Check's assertions is a system call: these are millions */
+    ck_abort_msg("%s(%a) = %a, should be %a", fdm_format_name(f), (double)x, (double)got, (double)oracle(f, x));
 }
 
 /* Rounding is monotonic, so it is right everywhere if it is right at every number of the format, at every midpoint
@@ -94,7 +95,7 @@ START_TEST(rounding_is_monotonic) {
         float before = 0;
         for (uint64_t at = 0; at <= 0x7f800000u; at += step) {
             const float x = fdm_format_round((fdm_format)f, float_of((uint32_t)at));
-            ck_assert_msg(x >= before, "%s(%a)", fdm_format_name((fdm_format)f), (double)float_of((uint32_t)at));
+            if (!(x >= before)) ck_abort_msg("%s(%a)", fdm_format_name((fdm_format)f), (double)float_of((uint32_t)at));
             if (step == 1) check_one((fdm_format)f, (uint32_t)at);
             before = x;
         }
@@ -209,7 +210,7 @@ START_TEST(errors_are_as_large_as_the_format_says) {
         for (int f = 0; f < 4; f++) {
             const char *name = fdm_format_name((fdm_format)f);
             const struct runner r = {name, name, NULL, true, NULL};
-            d = model_case_load(&c, &r, 1 + f % 2);
+            d = model_case_load(&c, &r, i == 0 ? 2 : 1);
             struct denoised out = model_case_denoise(&c, d, 0, 0, NULL);
             rms[f] = golden_compare(out.F, truth.F, c.pixels).rms;
             denoised_free(&out);

@@ -14,7 +14,7 @@
 #ifdef FDM_POISON /* a sanitizer build: for memory errors a part is enough */
 enum { NETWORKS = 2, PRECISIONS = 2, OWN = 1, EVERY_BUG = 4 };
 #else
-enum { NETWORKS = 1000, PRECISIONS = FDM_FORMAT_COUNT, OWN = 3, EVERY_BUG = 1 };
+enum { NETWORKS = 1000, PRECISIONS = FDM_FORMAT_COUNT, OWN = 2, EVERY_BUG = 1 };
 #endif
 
 /* ---- helpers ---- */
