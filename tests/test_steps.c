@@ -230,6 +230,15 @@ END_TEST
 
 /* s(sigma) of the three frameworks is the critical mean at m B(t'). */
 START_TEST(kernel_of_the_frameworks) {
+    fdm_precond ve, paper;
+    ck_assert_int_eq(fdm_precond_init(&ve, FDM_PRECOND_FDM_VE, 2, NULL), FDM_OK);
+    paper = ve;
+    paper.ve_multiplier = 2; /* the paper's m, by option */
+    const double reading = 2 * fdm_clock(fdm_kernel_time(30, 0.02, 100), FDM_BETA_D, FDM_BETA_MIN);
+    ck_assert(fabs(fdm_precond_scale_f64(&paper, 30) / fdm_critical_mean(reading) - 1) <= 1e-14);
+    ck_assert(fabs(fdm_precond_scale_f64(&ve, 30) / fdm_critical_mean(reading / 2) - 1) <= 1e-14);
+    paper.ve_multiplier = 0;
+    ck_assert_int_eq(fdm_precond_check(&paper, NULL), FDM_BAD_USAGE);
     static const fdm_precond_kind kinds[] = {FDM_PRECOND_FDM_VP, FDM_PRECOND_FDM_VE, FDM_PRECOND_FDM_EDM};
     for (int k = 0; k < 3; k++) {
         fdm_precond p;

@@ -103,7 +103,7 @@ fdm_status fdm_figure_moments(struct fdm_figure **out, const struct process_opti
 
 /* The drift (v, -x - 2 zeta v) on a lattice, arrows of one length. */
 static void drift_arrows(struct fdm_figure *f, struct fdm_panel *p, double zeta, double reach) {
-    enum { SIDE = 11 };
+    enum { SIDE = 9 };
     double *x = fdm_figure_numbers(f, (size_t)SIDE * SIDE);
     struct fdm_series *s = fdm_panel_add_range(f, p, FDM_SERIES_ARROWS, "", -1, x, (size_t)SIDE * SIDE);
     const double gap = 2 * reach / (SIDE - 1);
@@ -119,7 +119,7 @@ static void drift_arrows(struct fdm_figure *f, struct fdm_panel *p, double zeta,
 /* The mean path from (x0, v0). */
 static fdm_status mean_path(struct fdm_figure *f, struct fdm_panel *p, double zeta, double x0, double v0, int color,
                             fdm_error *err) {
-    enum { N = 120 };
+    enum { N = 100 };
     double *x = fdm_figure_numbers(f, N);
     struct fdm_series *s = fdm_panel_add(f, p, FDM_SERIES_LINE, "", color, x, N);
     fdm_status status = FDM_OK;
@@ -133,7 +133,7 @@ static fdm_status mean_path(struct fdm_figure *f, struct fdm_panel *p, double ze
 
 /* One standard deviation around the mean from (x0, 0), at tau. */
 static fdm_status ellipse(struct fdm_figure *f, struct fdm_panel *p, double zeta, double x0, double tau, fdm_error *err) {
-    enum { N = 90 };
+    enum { N = 72 };
     double *x = fdm_figure_numbers(f, N);
     struct fdm_series *s = fdm_panel_add(f, p, FDM_SERIES_CLOSED, "", 1, x, N);
     fdm_oscillator at = {0};

@@ -163,7 +163,7 @@ fdm_status fdm_figure_nfe(struct fdm_figure **out, const struct process_options 
 
 /* ---- reverse ------------------------------------------------------------------------------------------------ */
 
-enum { BINS = 60 };
+enum { BINS = 48 };
 static const double reach = 1.75; /* of the histograms */
 
 static void histogram(struct fdm_figure *f, struct fdm_panel *p, const struct trial *t, int color, const char *name) {
@@ -176,7 +176,7 @@ static void histogram(struct fdm_figure *f, struct fdm_panel *p, const struct tr
 }
 
 static void density(struct fdm_figure *f, struct fdm_panel *p) {
-    enum { N = 150 };
+    enum { N = 121 };
     double *x = fdm_figure_range(f, -reach, reach, N, false);
     struct fdm_series *s = fdm_panel_add(f, p, FDM_SERIES_LINE, "", 7, x, N);
     for (int i = 0; s && i < N; i++) s->y[i] = exp(fdm_mixture_log_density(&line, &x[i], 0));
