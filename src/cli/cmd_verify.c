@@ -27,7 +27,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct verify_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct verify_options, dump, "dump", "FILE", "what the other program computed; required"),
     FDM_OPTION_ENUM(struct verify_options, precision, "precision", precisions,
-                    "what it computed in; tf32: convolutions in TF32, all else in fp32, as PyTorch does by default"),
+                    "what it computed in; tf32: only convolutions, as PyTorch does by default"),
     FDM_OPTION_STRING(struct verify_options, layers, "layers", "LIST",
                       "other formats for classes of layers: conv, linear, attention, norm (linear=tf32,norm=fp32)"),
     FDM_OPTION_FLOAT(struct verify_options, rms_limit, "rms-limit", 1, 1e9, "X", "RMS error allowed, in units of the emulated one"),
