@@ -31,7 +31,7 @@ const struct fdm_option fdm_common_options[] = {
     FDM_OPTION_ENUM(struct fdm_common_options, conv, "conv", conv_names,
                     "3x3 convolutions in f32: winograd2 (default) is as exact as direct, winograd4 five times less"),
     FDM_OPTION_ENUM(struct fdm_common_options, backend, "backend", fdm_cli_backend_names,
-                    "auto: f32, vector instructions; reference: f64, the truth; others: f32 rounded as on GPUs"),
+                    "auto: f32 by vectors; reference: f64, the truth; others: f32 rounded as on GPUs"),
     {.name = "quiet",
      .letter = 'q',
      .type = FDM_TYPE_FLAG,
