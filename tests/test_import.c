@@ -411,7 +411,7 @@ START_TEST(out_of_memory) {
 }
 END_TEST
 
-/* ---- For tests/test_import.sh ------------------------------------------------------------------------------- */
+/* ---- For tests/test_import_cli.sh ------------------------------------------------------------------------------- */
 
 static const char *attack_folder;
 
