@@ -115,6 +115,7 @@ START_TEST(golden_trajectories_pass) {
     const char *edm = "net_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug";
     check_golden_pair("sampler_FDM_EDM_edm5", edm, 18, 0);
     printf("SKIP: sampler_FDM_VE_edm5: the weights that it was made with are not among the goldens\n");
+    check_golden_pair("sampler_FDM_EDM_dpm2", edm, 2, 0);
     check_golden_pair("sampler_FDM_EDM_churn18", edm, 18, 0);
     check_golden_pair("sampler_FDM_EDM_dpm6", edm, 6, 0);
     check_golden_pair("sampler_FDM_EDM_dpm7", edm, 7, 0);
