@@ -2,8 +2,6 @@
 # `fdm dataset`: every kind of source, tiny ones made here in the published formats; bad sources; what it leaves behind.
 . "$(dirname "$0")/house/lib.sh"
 LC_ALL=C # ${#text} counts bytes
-work=$tmp/work # outputs of failing commands: must stay empty
-mkdir "$work"
 
 # good NAME PATTERN ARGUMENT...: exit code 0, the last line of stdout matches
 good() {
@@ -18,26 +16,7 @@ good() {
         ok "fdm dataset $shown"
     fi
 }
-# bad CODE PATTERN ARGUMENT...: exit code, one line on stderr that matches, nothing left in $work
-bad() {
-    local want=$1 pattern=$2 code shown
-    shift 2
-    shown=${*//$tmp\//}
-    "$fdm" dataset "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    code=$?
-    if [ "$code" != "$want" ]; then
-        fail "fdm dataset $shown: exit code $code instead of $want: $(head -c 300 "$tmp/err")"
-    elif ! grep -qE -- "$pattern" "$tmp/err"; then
-        fail "fdm dataset $shown: stderr does not match $pattern: $(head -c 300 "$tmp/err")"
-    elif [ "$(wc -l <"$tmp/err")" != 1 ]; then
-        fail "fdm dataset $shown: not one line on stderr: $(head -c 300 "$tmp/err")"
-    elif [ -n "$(find "$work" ! -type d)" ]; then
-        fail "fdm dataset $shown: left $(find "$work" ! -type d)"
-        rm -rf "$work" && mkdir "$work"
-    else
-        ok "fdm dataset $shown ($want)"
-    fi
-}
+bad() { try "$1" "$2" dataset "${@:3}"; }
 same() { verdict "$1" cmp "$2" "$3"; }
 holds() { verdict "${1##*/} holds $2" grep -qaF -- "$2" "$1"; }
 lacks() { verdict "${1##*/} does not hold $2" bash -c '! grep -qaF -- "$2" "$1"' _ "$1" "$2"; }

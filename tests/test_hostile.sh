@@ -5,8 +5,6 @@
 golden=${FDM_TEST_GOLDEN_DIR:-tests/golden}_extra
 model=$golden/net_channels4_12.safetensors # 8x8, labels; it is also its own input file
 gray=$golden/net_gray.safetensors
-work=$tmp/work # where the outputs of failing commands must not be
-mkdir "$work"
 
 denoise() { try "$1" "$2" denoise --model "$3" --in "$4" --out "$work/d.safetensors" "${@:5}"; }
 sample() { try "$1" "$2" sample --model "$model" --outdir "$work" --steps 3 --seeds 0-1 "${@:3}"; }

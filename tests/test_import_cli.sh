@@ -4,8 +4,6 @@
 . "$(dirname "$0")/house/lib.sh"
 golden=${FDM_TEST_GOLDEN_DIR:-tests/golden}
 run=$golden/run_ddpmpp_fdm_edm
-work=$tmp/work # outputs of failing commands: must stay empty
-mkdir "$work"
 
 try_grep=-F
 says() { # NAME TEXT FILE

@@ -4,16 +4,7 @@
 . "$(dirname "$0")/house/lib.sh"
 golden=${FDM_TEST_GOLDEN_DIR:-tests/golden}
 
-# refuse CODE PATTERN ARGUMENT...: exit code and one line on stderr that matches
-refuse() {
-    local want=$1 pattern=$2 code
-    shift 2
-    "$fdm" metric "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    code=$?
-    if [ "$code" != "$want" ]; then fail "fdm metric $*: exit code $code instead of $want: $(head -c 300 "$tmp/err")"
-    elif [ "$(wc -l <"$tmp/err")" != 1 ] || ! grep -qE -- "$pattern" "$tmp/err"; then fail "fdm metric $*: $(head -c 300 "$tmp/err")"
-    else ok "fdm metric $* ($want)"; fi
-}
+refuse() { try "$1" "$2" metric "${@:3}"; }
 # number FILE MEASURE [KEY]: a figure of the last space in the JSON, "null" if there is none
 number() {
     awk -v measure="\"$2\":" -v key="\"${3:-value}\":" '

@@ -3,15 +3,7 @@
 . "$(dirname "$0")/house/lib.sh"
 guide=src/process/README.md
 
-refused() { # NAME CODE PATTERN ARGUMENT...
-    local name=$1 want=$2 pattern=$3 code
-    shift 3
-    "$fdm" process "$@" >"$tmp/out" 2>"$tmp/err"
-    code=$?
-    if [ "$code" = "$want" ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -q -- "$pattern" "$tmp/err"; then ok "$name"; else
-        fail "$name: exit code $code, $(head -c 200 "$tmp/err")"
-    fi
-}
+refuse() { try "$1" "$2" process "${@:3}"; }
 # near FIELD LINE FILE VALUE: within 1e-14 of it, relative (tau = 20.1 is itself rounded)
 near() { awk -F, -v f="$1" -v l="$2" -v v="$4" 'NR == l { d = $f - v; if (d < 0) d = -d; bad = !(d <= 1e-14 * (v < 0 ? -v : v)) } END { exit bad }' "$3"; }
 
@@ -44,13 +36,13 @@ verdict "JSON has the same" grep -q '"mean_x": 0.735758882342884' "$tmp/tau.json
 verdict "JSON says null where there is no clock" grep -q '"t": null' "$tmp/edm.json"
 
 # ---- Refusals ----------------------------------------------------------------------------------------------------
-refused "nothing asked for" 2 'nothing asked for'
-refused "two tables" 2 'give one' --sigma 1 --tau 1
-refused "a figure and a table" 2 'goes without' --figure scale --tau 1
-refused "an unknown figure" 2 'scale' --figure nothing
-refused "a negative tau" 2 'tau' --tau -1
-refused "a plot that is neither SVG nor PNG" 2 'svg or .png' --plot "$tmp/x.pdf"
-refused "a strip without a picture" 2 'needs --image' --figure strip
+refuse 2 'nothing asked for'
+refuse 2 'give one' --sigma 1 --tau 1
+refuse 2 'goes without' --figure scale --tau 1
+refuse 2 'scale' --figure nothing
+refuse 2 'tau' --tau -1
+refuse 2 'svg or .png' --plot "$tmp/x.pdf"
+refuse 2 'needs --image' --figure strip
 
 # ---- Figures as numbers -------------------------------------------------------------------------------------------
 for figure in scale moments phase clouds descent; do
@@ -77,9 +69,9 @@ if "$fdm" process --plot "$tmp/scale.svg" 2>"$tmp/err"; then
     verdict "a strip of a PNG file, as SVG" grep -q '<image' "$tmp/strip2.svg"
     "$fdm" process --tau 0.1,1,10 --plot "$tmp/table.svg" >"$tmp/table.csv"
     verdict "a table drawn and printed" bash -c "[ \$(wc -l <$tmp/table.csv) = 4 ] && grep -q '<svg' $tmp/table.svg"
-    refused "a picture where no file can be" 4 'no/such' --plot "$tmp/no/such/x.svg"
-    refused "an image that is not there" 3 'missing.png' --figure strip --image "$tmp/missing.png" --plot "$tmp/x.png"
-    refused "an index beyond the data set" 2 'images' --figure strip --image data/emoji32.zip --index 99999 --plot "$tmp/x.png"
+    refuse 4 'no/such' --plot "$tmp/no/such/x.svg"
+    refuse 3 'missing.png' --figure strip --image "$tmp/missing.png" --plot "$tmp/x.png"
+    refuse 2 'images' --figure strip --image data/emoji32.zip --index 99999 --plot "$tmp/x.png"
 else
     verdict "without cairo, one line says what to install" bash -c "[ \$(wc -l <$tmp/err) = 1 ] && grep -q libcairo2-dev $tmp/err"
     skip "pictures: built without cairo"

@@ -5,10 +5,8 @@
 export LC_ALL=C
 golden=${FDM_TEST_GOLDEN_DIR:-tests/golden}
 data=$tmp/d8.zip
-work=$tmp/work # where refused commands must leave nothing
 mount=
 trap '[ -z "$mount" ] || umount "$mount" 2>/dev/null; rm -rf "$tmp"' EXIT
-mkdir "$work"
 "$fdm" dataset "$golden/data_toy16.zip" "$data" --resolution 8x8 -q >"$tmp/log" 2>&1 || fail "fdm dataset: $(cat "$tmp/log")"
 
 net=(--data "$data" --cbase 8 --cres 1,2 --num_blocks 1 --attn_resolutions 4 --seed 3)

@@ -5,6 +5,8 @@ build=${FDM_BUILD:-build}
 fdm=$build/fdm
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
+work=$tmp/work # where the outputs of failing commands would be: must stay empty
+mkdir "$work"
 failures=0
 
 ok() { echo "ok $*"; }
