@@ -138,3 +138,13 @@ void fill_all_dtypes(fdm_tensors *set, bool numpy) {
         }
     }
 }
+
+int scratch_run(Suite *suite) {
+    SRunner *runner = srunner_create(suite);
+    scratch_begin();
+    srunner_run_all(runner, CK_NORMAL);
+    scratch_end();
+    const int failures = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failures != 0;
+}

@@ -2,6 +2,7 @@
 #ifndef FDM_TESTS_IO_UTIL_H
 #define FDM_TESTS_IO_UTIL_H
 
+#include <check.h>
 #include <stddef.h>
 
 #include "fdm/status.h"
@@ -14,6 +15,8 @@
 /* A scratch directory for the whole program: made before the tests, removed with all that is in it afterwards. */
 void scratch_begin(void);
 void scratch_end(void);
+/* Runs a suite between the two: what main returns. */
+int scratch_run(Suite *suite);
 /* "<scratch>/name" in one of a few rotating static buffers. */
 const char *scratch(const char *name);
 int scratch_count_files(void);

@@ -457,11 +457,5 @@ int main(int argc, char **argv) {
     if (write) tcase_add_test(tc, write_attacks);
     else add_tests(tc);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    scratch_begin();
-    srunner_run_all(runner, CK_NORMAL);
-    scratch_end();
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return scratch_run(suite);
 }

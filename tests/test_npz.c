@@ -573,11 +573,5 @@ int main(void) {
     tcase_add_test(tc, unsuitable_files_and_names);
     tcase_add_test(tc, out_of_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    scratch_begin();
-    srunner_run_all(runner, CK_NORMAL);
-    scratch_end();
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return scratch_run(suite);
 }
