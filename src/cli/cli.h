@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fdm/status.h"
+#include "fdm/ranks.h"
 
 /* Every command, in the order of the help. */
 #define FDM_COMMANDS(X) \
@@ -131,6 +131,7 @@ struct fdm_cli {
     const char *conv; /* --conv; NULL: the default */
     int backend;     /* FDM_CLI_BACKEND_* */
     bool quiet, verbose;
+    const fdm_ranks *ranks; /* of a command with `over_ranks`: who shares its work; NULL: it is alone */
     bool given[FDM_MAX_OPTIONS]; /* by index in the option table; see fdm_cli_given */
 };
 
@@ -144,6 +145,7 @@ struct fdm_command {
     const struct fdm_option *options;
     const void *defaults; /* struct that options write to, before they do */
     size_t options_size;
+    bool over_ranks; /* mpirun may start several: run is then called on every rank, and main makes them agree on its status */
     fdm_status (*run)(const struct fdm_cli *cli, const void *options, fdm_error *err);
 };
 
