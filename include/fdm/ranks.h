@@ -80,6 +80,8 @@ FDM_API fdm_status fdm_ranks_broadcast(const fdm_ranks *ranks, void *data, size_
 /* Every rank's share (fdm_ranks_share_of) of the array data[count] of items of item_bytes to rank 0, which then has all of
  * it; the other ranks' arrays are as large, and hold what they held or what passed through. */
 FDM_API fdm_status fdm_ranks_gather(const fdm_ranks *ranks, void *data, size_t item_bytes, int64_t count, fdm_error *err);
+/* The same to every rank. */
+FDM_API fdm_status fdm_ranks_gather_all(const fdm_ranks *ranks, void *data, size_t item_bytes, int64_t count, fdm_error *err);
 
 #ifdef __cplusplus
 }

@@ -59,6 +59,11 @@ fdm_status fdm_ranks_gather(const fdm_ranks *ranks, void *data, size_t item_byte
     return status;
 }
 
+fdm_status fdm_ranks_gather_all(const fdm_ranks *ranks, void *data, size_t item_bytes, int64_t count, fdm_error *err) {
+    const fdm_status status = fdm_ranks_gather(ranks, data, item_bytes, count, err);
+    return status == FDM_OK ? fdm_ranks_broadcast(ranks, data, item_bytes * (size_t)count, err) : status;
+}
+
 /* --- agreeing --- */
 
 struct vote {

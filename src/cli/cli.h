@@ -130,7 +130,7 @@ struct fdm_cli {
     const char *isa; /* --isa, checked against this CPU; NULL: FDM_ISA or the best */
     const char *conv; /* --conv; NULL: the default */
     int backend;     /* FDM_CLI_BACKEND_* */
-    bool quiet, verbose;
+    bool quiet, verbose; /* of several ranks all but the first are quiet */
     const fdm_ranks *ranks; /* of a command with `over_ranks`: who shares its work; NULL: it is alone */
     bool given[FDM_MAX_OPTIONS]; /* by index in the option table; see fdm_cli_given */
 };
@@ -206,6 +206,7 @@ void fdm_progress_note(struct fdm_progress *p, const char *note);
 void fdm_progress_pause(struct fdm_progress *p);
 /* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
 void fdm_progress_end(struct fdm_progress *p, bool done);
+double fdm_cli_now(void); /* seconds, of a clock that is never set back */
 
 /* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */

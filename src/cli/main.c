@@ -82,8 +82,9 @@ static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_er
 
 static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_options *common, fdm_error *err) {
     enum fdm_isa isa;
-    cli->quiet = common->quiet;
-    cli->verbose = common->verbose;
+    const bool first = fdm_ranks_is_first(cli->ranks);
+    cli->quiet = common->quiet || !first;
+    cli->verbose = common->verbose && first;
     cli->backend = common->backend;
     cli->isa = common->isa < 0 ? NULL : isa_names[common->isa];
     cli->conv = common->conv < 0 ? NULL : conv_names[common->conv];
