@@ -337,6 +337,7 @@ make process-check   10^7 particles against closed forms, orders of convergence,
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
+make bench-cluster   a model of training on 1 to 256 machines (make bench-cluster-check: against ranks in network namespaces, as root)
 make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing
