@@ -67,9 +67,10 @@ FDM_API fdm_warmup *fdm_trainer_warmup(fdm_trainer *trainer);
  * ranks and of whole rounds (of samples, where a rank gets less than one round) on each must be powers of two.
  * Errors: FDM_BAD_USAGE names what would work. */
 FDM_API fdm_status fdm_trainer_check_ranks(int64_t batch, int64_t batch_gpu, int ranks, fdm_error *err);
-/* From now on this trainer makes samples rank B/P .. (rank + 1) B/P - 1 of every batch, in rounds of at most min(batch_gpu,
- * B/P).  The warm-up moves on once for each batch_gpu samples of the batch, whoever makes them.  All ranks must start from
- * the same state.  Call it once, before the first round; `ranks` must outlive the trainer.
+/* Collective: all trainers get the state of rank 0's, and from now on this one makes samples rank B/P .. (rank + 1) B/P - 1 of
+ * every batch, in rounds of at most min(batch_gpu, B/P).  The warm-up moves on once for each batch_gpu samples of the batch,
+ * whoever makes them.  Network and options must be the same on all.  Call it once, before the first round; `ranks` must
+ * outlive the trainer.
  * Errors: as fdm_trainer_check_ranks; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_trainer_share(fdm_trainer *trainer, const fdm_ranks *ranks, int64_t batch_gpu, fdm_error *err);
 /* Among ranks, after the rounds and before fdm_trainer_update: waits for the sum of all gradients, then brings statuses and

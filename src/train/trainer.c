@@ -150,11 +150,27 @@ fdm_status fdm_trainer_check_ranks(int64_t batch, int64_t batch_gpu, int ranks, 
                     "power of two", batch, batch_gpu, ranks, works);
 }
 
+/* Rank 0's state to all. */
+static fdm_status spread_state(fdm_trainer *t, const fdm_ranks *ranks, fdm_error *err) {
+    const size_t count = fdm_gradient_size(t->g), flat = FLAT_ARRAYS * fdm_round_up(count, 16);
+    int64_t counters[] = {t->images, t->updates};
+    fdm_status status = fdm_ranks_broadcast(ranks, fdm_gradient_values(t->g), count * sizeof(float), err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, t->ema, flat * sizeof(float), err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, counters, sizeof counters, err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, &t->warmup, sizeof t->warmup, err);
+    t->images = counters[0];
+    t->updates = counters[1];
+    fdm_gradient_values_changed(t->g);
+    return status;
+}
+
 fdm_status fdm_trainer_share(fdm_trainer *t, const fdm_ranks *ranks, int64_t batch_gpu, fdm_error *err) {
     const int size = fdm_ranks_size(ranks);
     if (size == 1) return FDM_OK;
     fdm_status status = fdm_trainer_check_ranks(t->options.batch, batch_gpu, size, err);
     if (status == FDM_OK) status = fdm_rank_sum_create(&t->sums, ranks, t->rounds, t->g, 0, err);
+    status = fdm_ranks_agree(ranks, status, NULL, err);
+    if (status == FDM_OK) status = spread_state(t, ranks, err);
     if (status != FDM_OK) return status;
     t->ranks = ranks;
     t->group = batch_gpu;
