@@ -9,9 +9,12 @@ BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(BENCH_LEFT_OUT
 -include $(BENCH_BIN:%=%.d)
 
 $(BUILD)/bench/bench_onednn: BENCH_LIBS = -ldnnl
+$(BUILD)/bench/bench_ranks: BENCH_LIBS = $(call mpi_libs,$(MPI_KIND))
+$(BUILD)/bench/bench_ranks: BENCH_OBJ = $(BUILD)/src/cli/ranks_mpi.$(MPI_KIND).o
+$(BUILD)/bench/bench_ranks: $(BUILD)/src/cli/ranks_mpi.$(MPI_KIND).o
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BENCH_OBJ) $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
 .SECONDARY: $(BENCH_BIN:%=%.o)
 
 # BENCH_PYTHON: one or more interpreters that may have torch, onnxruntime, matplotlib; by default those that are found.
@@ -34,7 +37,7 @@ bench-scaling: all
 # What training on many machines should give; and that against runs over ranks in network namespaces (as root).
 bench-cluster: all
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_model.py --build $(BUILD) $(BENCH_ARGS)
-bench-cluster-check: all
+bench-cluster-check: all $(BUILD)/bench/bench_ranks
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_check.py --build $(BUILD) $(BENCH_ARGS)
 
 # fdm verify against PyTorch: every framework clean, 24 planted bugs, bf16, gradients, sampling, a large network, 200 random ones.

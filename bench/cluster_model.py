@@ -150,11 +150,11 @@ def check_lines(results):
     checks = results.get("check")
     if not checks:
         return ["## Checked", "", "Not yet: `bench/cluster_check.py`, as root.", ""]
-    body = [[c["case"], str(c["ranks"]), c["rate"] or "–", c["delay"], str(c["batch"]), f"{1e3 * c['predicted']:.0f}", f"{1e3 * c['measured'][1]:.0f} "
+    body = [[c["case"], str(c["ranks"]), c["rate"] or "–", c["delay"], str(c["batch"]), f"{c['eager_kb']} KB", f"{1e3 * c['predicted']:.0f}", f"{1e3 * c['measured'][1]:.0f} "
              f"({1e3 * c['measured'][0]:.0f} – {1e3 * c['measured'][2]:.0f})", f"{c['predicted'] / c['measured'][1] - 1:+.0%}"] for c in checks["rows"]]
     worst = max(abs(c["predicted"] / c["measured"][1] - 1) for c in checks["rows"])
     return ["## Checked", "", checks["how"], ""] + report.table(
-        ["network", "ranks", "rate", "delay", "batch", "ms an update, predicted", "measured, median (quartiles)", "error"], body) + [
+        ["network", "ranks", "rate", "delay", "batch", "eager limit", "ms an update, predicted", "measured, median (quartiles)", "error"], body) + [
         f"The largest error is {100 * worst:.0f} %.", ""]
 
 

@@ -19,6 +19,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 MTU = 60000
@@ -41,8 +42,7 @@ def sh(*words, check=True):
 
 def inside(host):
     """The words in front of a command that run it on a host."""
-    core = sorted(os.sched_getaffinity(0))
-    return ["ip", "netns", "exec", namespace(host), "taskset", "-c", str(core[host % len(core)])]
+    return ["ip", "netns", "exec", namespace(host), "taskset", "-c", str(host % os.cpu_count())]
 
 
 def seconds(text):
@@ -81,7 +81,6 @@ def remove_hosts(hosts):
 def switch(taps, delay):
     """Carries frames between the hosts for ever, each held for the delay."""
     waiting = collections.deque()  # (when it is due, where to, frame): in order, as all are held alike
-    ends = {tap: i for i, tap in enumerate(taps)}
     while True:
         now = time.monotonic()
         while waiting and waiting[0][0] <= now:
@@ -99,7 +98,7 @@ def switch(taps, delay):
                 continue
             host = frame[5] - 1 if frame[0] == 2 else None  # else a broadcast: ARP
             if host is None or host < len(taps):
-                waiting.append((time.monotonic() + delay, host, frame) if host != ends[tap] else (0, host, frame))
+                waiting.append((time.monotonic() + delay, host, frame))
 
 
 class Lab:
@@ -134,34 +133,84 @@ class Lab:
     def run(self, host, command, **how):
         return subprocess.run(inside(host) + command, check=False, **how)
 
+    def pair(self, what):
+        """What a program at host 0 prints that talks to one at host 1; and the core seconds of all three, switch included."""
+        me = [sys.executable, os.path.abspath(__file__), what]
+        before, children = cpu_seconds(self.process), os.times()
+        other = subprocess.Popen(inside(1) + me + ["serve"], stdout=subprocess.PIPE)
+        other.stdout.readline()  # it listens
+        done = self.run(0, me + [address(1)], stdout=subprocess.PIPE, text=True)
+        other.wait()
+        after = os.times()
+        cpu = cpu_seconds(self.process) - before + sum(after[2:4]) - sum(children[2:4])
+        return float(done.stdout), cpu
+
     def round_trip(self):
-        """Seconds of a short message from host 0 to host 1 and back, the median of many: twice the latency."""
-        echo = subprocess.Popen(inside(1) + [sys.executable, os.path.abspath(__file__), "echo"], stdout=subprocess.PIPE)
-        echo.stdout.readline()  # it listens
-        done = self.run(0, [sys.executable, os.path.abspath(__file__), "ping", address(1)], stdout=subprocess.PIPE, text=True)
-        echo.wait()
-        return float(done.stdout)
+        """Seconds of a short message there and back, the median of many: twice the latency."""
+        return self.pair("ping")[0]
+
+    def stream(self):
+        """(bytes per second in each direction when both are used, core seconds of a byte)"""
+        start = self.pair("nothing")[1]
+        seconds_taken, cpu = self.pair("stream")
+        return STREAM / seconds_taken, max(0.0, cpu - start) / (2 * STREAM)
 
 
-def echo_once():
-    with socket.create_server(("", 7777)) as server:
-        print("ready", flush=True)
-        peer, _ = server.accept()
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while data := peer.recv(64):
-            peer.sendall(data)
+STREAM = 24 << 20  # bytes that go each way to find the bandwidth
 
 
-def ping(host, count=50):
+def cpu_seconds(process):
+    with open(f"/proc/{process}/stat", encoding="utf-8") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def connect(where):
+    if where != "serve":
+        peer = socket.create_connection((where, 7777))
+    else:
+        with socket.create_server(("", 7777)) as server:
+            print("ready", flush=True)
+            peer, _ = server.accept()
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return peer
+
+
+def ping(where, count=50):
     times = []
-    with socket.create_connection((host, 7777)) as peer:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connect(where) as peer:
+        if where == "serve":
+            while data := peer.recv(64):
+                peer.sendall(data)
+            return
         for _ in range(count):
             start = time.monotonic()
             peer.sendall(b"x")
             peer.recv(64)
             times.append(time.monotonic() - start)
     print(sorted(times)[count // 2])
+
+
+def stream(where):
+    """Both send and receive STREAM bytes; prints the seconds of that, from those of the last three quarters: TCP starts slowly."""
+    with connect(where) as peer:
+        start, left = None, STREAM
+        thread = threading.Thread(target=peer.sendall, args=(bytes(STREAM),))
+        thread.start()
+        while left > 0:
+            left -= len(peer.recv(1 << 20))
+            if start is None and left <= STREAM * 3 // 4:
+                start, timed = time.monotonic(), left
+        taken = (time.monotonic() - start) * STREAM / timed
+        thread.join()
+        if where != "serve":
+            print(taken)
+
+
+def nothing(where):
+    connect(where).close()
+    if where != "serve":
+        print(0)
 
 
 def ssh(words):
@@ -173,8 +222,9 @@ def ssh(words):
 
 
 def main():
-    if len(sys.argv) > 1 and sys.argv[1] in ("ssh", "echo", "ping"):
-        return {"ssh": lambda: ssh(sys.argv[2:]), "echo": echo_once, "ping": lambda: ping(sys.argv[2])}[sys.argv[1]]()
+    if len(sys.argv) > 2 and sys.argv[1] in ("ssh", "ping", "stream", "nothing"):
+        return {"ssh": lambda: ssh(sys.argv[2:]), "ping": lambda: ping(sys.argv[2]), "stream": lambda: stream(sys.argv[2]),
+                "nothing": lambda: nothing(sys.argv[2])}[sys.argv[1]]()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", choices=["run"])
     parser.add_argument("--hosts", type=int, default=2)

@@ -79,7 +79,7 @@ verdict "every recipe is explained" bash -c 'for f in recipes/*; do f=${f##*/}; 
 mkdir "$tmp/bin"
 cat >"$tmp/bin/srun" <<'EOF'
 #!/usr/bin/env bash
-echo "srun $* OMP_NUM_THREADS=$OMP_NUM_THREADS SRUN_CPUS_PER_TASK=$SRUN_CPUS_PER_TASK $OMP_PLACES $OMP_PROC_BIND" >>"$CALLS"
+echo "srun $* OMP_NUM_THREADS=$OMP_NUM_THREADS SRUN_CPUS_PER_TASK=$SRUN_CPUS_PER_TASK $OMPI_MCA_btl_tcp_eager_limit" >>"$CALLS"
 while [[ $1 == -* ]]; do shift; done
 [ -z "${MPI:-}" ] || exec $MPI "$@"
 exec "$@"
@@ -95,7 +95,7 @@ exit "${CODE:-0}"
 EOF
 chmod +x "$tmp"/bin/*
 export CALLS=$tmp/calls PATH=$tmp/bin:$PATH
-slurm=(env SLURM_CPUS_PER_TASK=3 SLURM_NTASKS=4 SLURM_JOB_ID=77)
+slurm=(env SLURM_CPUS_PER_TASK=8 SLURM_NTASKS=4 SLURM_JOB_ID=77)
 called() { verdict "$1" grep -qxE -- "$2" "$CALLS"; } # NAME LINE
 recipe() { # CODE NAME COMMAND...
     local want=$1 name=$2 code
@@ -107,7 +107,7 @@ recipe() { # CODE NAME COMMAND...
 }
 
 bind='--distribution=block:block --cpu-bind=cores --kill-on-bad-exit=1'
-pinned='OMP_NUM_THREADS=3 SRUN_CPUS_PER_TASK=3 cores close'
+pinned='OMP_NUM_THREADS=7 SRUN_CPUS_PER_TASK=8 4194304'
 recipe 0 "train.sbatch begins a run" "${slurm[@]}" FDM=trains bash recipes/train.sbatch "$tmp/run" --batch 64
 called "... with srun's line" "srun --mpi=pmix $bind trains train --outdir $tmp/run --nosubdir --batch 64 $pinned"
 mkdir "$tmp/run" && : >"$tmp/run/training_options.json"
@@ -127,9 +127,9 @@ printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho
 printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho "$(basename "$0") $*" >>"$CALLS"\n' 'HYDRA' >"$tmp/bin/hydra"
 chmod +x "$tmp"/bin/*
 recipe 0 "mpirun.sh, Open MPI" env OMP_NUM_THREADS=8 FDM_MPIRUN=open FDM_MPIRUN_OPTIONS="--mca btl_tcp_if_include eth1" bash recipes/mpirun.sh recipes/hosts.openmpi 2 sample --seeds 0-7
-called "... its line" "open --hostfile recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS -x OMP_PLACES -x OMP_PROC_BIND --mca btl_tcp_if_include eth1 fdm sample --seeds 0-7"
+called "... its line" "open --hostfile recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS --mca btl_tcp_if_include eth1( --mca btl_tcp_[a-z_]+ 4194304){3} fdm sample --seeds 0-7"
 recipe 0 "mpirun.sh, MPICH" env OMP_NUM_THREADS=8 FDM_MPIRUN=hydra bash recipes/mpirun.sh recipes/hosts.mpich 2 sample
-called "... its line" "hydra -f recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 -genvlist OMP_NUM_THREADS,OMP_PLACES,OMP_PROC_BIND fdm sample"
+called "... its line" "hydra -f recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 -genvlist OMP_NUM_THREADS fdm sample"
 
 # The same with ranks.
 if [ -n "$have_mpi" ]; then
