@@ -17,7 +17,9 @@ An update of B images on P ranks, one or several to a node:
   update     clean-up, Adam, averages: on every rank, of all parameters
   waiting    all wait for the slowest: normal times of spread `jitter` have a largest one of 1 + jitter x sqrt(2 ln P)
 """
+import json
 import math
+import os
 import statistics
 
 import roofline
@@ -31,7 +33,10 @@ NETWORKS = {
     "10 Gbit/s Ethernet, TCP": {"latency_us": 30.0, "gbit": 10.0, "share": 0.9, "eager_kb": 4096.0, "beyond": TCP_BEYOND},
     "100 Gbit/s InfiniBand": {"latency_us": 3.0, "gbit": 100.0, "share": 0.9, "eager_kb": 8.0, "beyond": 1.0},
 }
-MEMORY = {"latency_us": 1.0, "gbit": 40.0, "share": 1.0, "eager_kb": 4.0, "beyond": 1.0}  # between two ranks of a node: one copies, at the speed of a core
+# "credit": bytes that a token bucket, which is how tc limits a rate, lets through at once after it had nothing to do.
+# Between two ranks of a node, at the speed of the core that copies (here 4 to 11 GB/s, by bench_ranks; TCP over the loopback 1 to
+# 2 GB/s: a 10 Gbit/s link is about what one core can keep busy in both directions).
+MEMORY = {"latency_us": 1.0, "gbit": 40.0, "share": 1.0, "eager_kb": 4.0, "beyond": 1.0}
 
 
 def assumptions(adding=30.0, slack_us=50.0, jitter=0.01, rank_cores=64, copying=0.0, **of_a_core):
@@ -39,6 +44,18 @@ def assumptions(adding=30.0, slack_us=50.0, jitter=0.01, rank_cores=64, copying=
     sent and received costs (TCP), which the backward pass lacks."""
     return {**roofline.assumptions(cores=rank_cores, **of_a_core), "adding": adding, "slack_us": slack_us, "jitter": jitter,
             "copying": copying}
+
+
+def bench_command(build, changes, n, rounds):
+    """What times the layers of a network on one thread; its JSON is the `bench` below."""
+    return [os.path.join(build, "fdm"), "bench", "--network", "--train", "--recompute", "norm", "--json", "-q", "--threads", "1", "--batch",
+            str(n), "--rounds", str(rounds), "--config", json.dumps(changes)]
+
+
+def needed(bench):
+    """What the model reads of it."""
+    return {"machine": bench["machine"], "triad_gbs": bench["triad_gbs"], "network": [{"steps": bench["network"][0]["steps"]}],
+            "train": [{k: bench["train"][0][k] for k in ("n", "times", "profile")}]}
 
 
 # ---- one rank ----------------------------------------------------------------------------------------------------
@@ -62,10 +79,11 @@ def units_of(step, n, channels, of_weights):
 
 
 def core_seconds(bench):
-    """kind -> seconds of one core for an image: from the training step, whose layers' shapes are those of the forward pass."""
+    """kind -> seconds of one core for an image: from the training step, whose layers' shapes are those of the forward pass.
+    The profile is a mean; what the median of the steps is below theirs was not the program's doing."""
     train = bench["train"][0]
-    threads = bench["machine"]["threads"]
-    return {k["kind"]: k["seconds"] * threads / train["n"] for k in train["profile"]}
+    scale = bench["machine"]["threads"] / train["n"] * statistics.median(train["times"]) / statistics.fmean(train["times"])
+    return {k["kind"]: k["seconds"] * scale for k in train["profile"]}
 
 
 def round_of(bench, a, n):
@@ -85,8 +103,8 @@ def round_of(bench, a, n):
             roofline.spend(by, a, one_thread, units_of(s, n, channels, of_weights), streamed * s["weights"], size)
             way_back += sum(by.values()) - before if i else 0.0
         backward.append(way_back)
-    unnamed = statistics.fmean(train["times"]) - sum(k["seconds"] for k in train["profile"])
-    by["serial"] += max(0.0, unnamed) / train["n"] * n / a["clock"]
+    unnamed = statistics.median(train["times"]) * bench["machine"]["threads"] / train["n"] - sum(measured.values())
+    by["serial"] += max(0.0, unnamed) * n / a["clock"]
     by["packing"] += measured.get("packing of the weights", 0.0) * train["n"] / a["cores"] / a["clock"]
     by["data"] += (measured.get("random numbers, augmentation", 0.0) + measured.get("to and from the layout", 0.0)) * n \
         / a["cores"] / a["clock"]
@@ -110,7 +128,8 @@ def lateness(seconds, a):
 def message(size, network, a):
     beyond = max(0.0, size - 1024 * network["eager_kb"])
     steps = 3 if beyond else 1
-    data = (size - beyond + network["beyond"] * beyond) / (network["gbit"] * 1e9 / 8 * network["share"])
+    sent = max(0.0, size - beyond - network.get("credit", 0.0)) + network["beyond"] * beyond
+    data = sent / (network["gbit"] * 1e9 / 8 * network["share"])
     seconds = steps * network["latency_us"] * 1e-6 + data
     return seconds + steps * lateness(seconds, a)
 

@@ -24,7 +24,7 @@ import time
 
 MTU = 60000
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
-BURST = 128 * 1024  # bytes of a token bucket: two frames
+BURST = MTU + 1000  # bytes that a token bucket lets through at once after a rest: one frame, the least it can be
 
 
 def address(host):
