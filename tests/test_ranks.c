@@ -1,6 +1,7 @@
 /* test_ranks.c - ranks as threads: sharing, agreeing, gathering; gradients summed over them to the bits of one rank, while
  * the backward pass goes on; ranks that fail or do not answer. */
 #include <check.h>
+#include <jansson.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -147,6 +148,7 @@ struct plan {
     const struct runner *runner;
     int threads, batch_gpu, most; /* samples of a round of one rank; at most, of a round among ranks */
     bool no_augment, nan;
+    char trace[300], nowhere[300]; /* files */
     fdm_trainer *expected;
 };
 
@@ -238,7 +240,7 @@ START_TEST(batches_that_fit) {
         bool fits;
     } cases[] = {{512, 512, 4, true}, {512, 8, 64, true},  {512, 8, 512, true}, {512, 512, 3, false}, {512, 512, 1024, false},
                  {96, 12, 8, true},   {96, 12, 4, true},   {96, 48, 2, true},   {96, 96, 2, false},   {96, 96, 32, false},
-                 {96, 3, 4, true},    {96, 16, 2, false},  {48, 24, 4, false},  {24, 8, 3, false},    {6, 1, 2, false}};
+                 {999, 37, 1, true},  {96, 3, 4, true},    {96, 16, 2, false},  {48, 24, 4, false},  {24, 8, 3, false},    {6, 1, 2, false}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fdm_error err = {0};
         const fdm_status status = fdm_trainer_check_ranks(cases[i].batch, cases[i].batch_gpu, cases[i].ranks, &err);
@@ -246,7 +248,7 @@ START_TEST(batches_that_fit) {
         if (!cases[i].fits) check_refused(status, FDM_BAD_USAGE, &err, "cannot be shared");
     }
     fdm_error err = {0};
-    check_refused(fdm_trainer_check_ranks(96, 12, 16, &err), FDM_BAD_USAGE, &err, "it can by 1, 2, 4, 8 ranks");
+    check_refused(fdm_trainer_check_ranks(96, 12, 16, &err), FDM_BAD_USAGE, &err, "; 1, 2, 4, 8 of them can");
 }
 END_TEST
 
@@ -318,7 +320,7 @@ static fdm_status echo_back(const fdm_ranks *r, const fdm_exchange *what, fdm_er
     (void)err;
     if (what->receive_bytes) memset(what->receive, 0, what->receive_bytes);
     pthread_mutex_lock(&e->lock);
-    e->messages++;
+    e->messages += what->channel == FDM_CHANNEL_GRADIENT;
     pthread_mutex_unlock(&e->lock);
     return FDM_OK;
 }
@@ -358,6 +360,55 @@ START_TEST(messages_go_out_during_the_backward_pass) {
     ck_assert_double_gt(times.hidden, 0);
     ck_assert_double_le(times.hidden, times.busy);
     fdm_trainer_free(&t);
+}
+END_TEST
+
+/* ---- the trace ---- */
+
+static void train_traced(const fdm_ranks *r, void *user) {
+    const struct plan *p = user;
+    struct fdm_comm_trace *trace;
+    fdm_error err = {0};
+    fdm_trainer *t = make_trainer(&p->options, p->runner, 1);
+    ck_assert_int_eq(fdm_trainer_share(t, r, p->batch_gpu, NULL), FDM_OK);
+    ck_assert_int_eq(fdm_comm_trace_create(&trace, r, NULL), FDM_OK);
+    fdm_rank_sum_trace(fdm_trainer_sums(t), trace);
+    for (int u = 0; u < UPDATES; u++) one_shared_update(t, r, p);
+    const fdm_gradient *g = fdm_trainer_gradient(t);
+    ck_assert_msg(fdm_comm_trace_write(trace, g, p->trace, &err) == FDM_OK, "%s", err.message);
+    check_refused(fdm_comm_trace_write(trace, g, p->nowhere, &err), FDM_NO_RESOURCE, &err, "missing");
+    fdm_comm_trace_free(&trace);
+    fdm_trainer_free(&t);
+}
+
+START_TEST(the_trace_shows_every_rank) {
+    enum { RANKS = 3 + 1 };
+    struct plan p = {.options = small_options(), .runner = &best, .batch_gpu = BATCH, .most = BATCH};
+    int counts[RANKS][FDM_LANES] = {{0}};
+    double last[RANKS][FDM_LANES] = {{0}};
+    snprintf(p.trace, sizeof p.trace, "%s", scratch("trace.json"));
+    snprintf(p.nowhere, sizeof p.nowhere, "%s", scratch("missing/trace.json"));
+    run_thread_ranks(RANKS, 60, train_traced, &p);
+    json_error_t why;
+    json_t *trace = json_load_file(p.trace, 0, &why), *e;
+    ck_assert_msg(trace != NULL, "%s", why.text);
+    size_t i;
+    json_array_foreach(json_object_get(trace, "traceEvents"), i, e) {
+        const json_int_t rank = json_integer_value(json_object_get(e, "pid")), lane = json_integer_value(json_object_get(e, "tid"));
+        const double begin = json_number_value(json_object_get(e, "ts")), length = json_number_value(json_object_get(e, "dur"));
+        ck_assert(rank >= 0 && rank < RANKS && lane >= 0 && lane < FDM_LANES);
+        if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0) continue;
+        ck_assert(begin >= last[rank][lane] - 0.002 && length >= 0); /* in microseconds, rounded */
+        last[rank][lane] = begin + length;
+        counts[rank][lane]++;
+    }
+    for (int r = 0; r < RANKS; r++) {
+        ck_assert_int_eq(counts[r][FDM_LANE_BACKWARD], counts[0][FDM_LANE_BACKWARD]);
+        ck_assert_int_eq(counts[r][FDM_LANE_MESSAGES], counts[0][FDM_LANE_MESSAGES]);
+    }
+    ck_assert_int_gt(counts[0][FDM_LANE_BACKWARD], 30 * UPDATES);
+    ck_assert_int_ge(counts[0][FDM_LANE_MESSAGES], 8 * UPDATES);
+    json_decref(trace);
 }
 END_TEST
 
@@ -401,9 +452,12 @@ END_TEST
 static void lose_the_last_rank(const fdm_ranks *r, void *user) {
     const struct plan *p = user;
     fdm_error err = {0};
-    if (r->rank == r->size - 1) return; /* its node has vanished */
     fdm_trainer *t = make_trainer(&p->options, p->runner, 1);
     ck_assert_int_eq(fdm_trainer_share(t, r, p->batch_gpu, NULL), FDM_OK);
+    if (r->rank == r->size - 1) { /* its node vanishes */
+        fdm_trainer_free(&t);
+        return;
+    }
     const struct train_batch b = make_train_batch(0);
     const fdm_gradient_args args = batch_part(&b, 0, BATCH / r->size);
     ck_assert_int_eq(fdm_trainer_round(t, &args, NULL, &err), FDM_OK);
@@ -435,12 +489,9 @@ int main(void) {
     tcase_add_test(tc, batches_that_fit);
     tcase_add_test(tc, buckets_of_any_size);
     tcase_add_test(tc, messages_go_out_during_the_backward_pass);
+    tcase_add_test(tc, the_trace_shows_every_rank);
     tcase_add_test(tc, a_failure_ends_the_update_of_all);
     tcase_add_test(tc, a_rank_that_does_not_answer);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return scratch_run(suite);
 }

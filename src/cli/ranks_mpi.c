@@ -58,17 +58,22 @@ static void pause_after(double waited) {
     if (waited >= quick) (void)nanosleep(&t, NULL);
 }
 
-static fdm_status lose(struct fdm_world *w, int code, int peer, double waited, fdm_error *err) {
+static void lose(struct fdm_world *w, int code, int peer, double waited) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     w->broken = true;
-    if (code == MPI_SUCCESS)
-        return fdm_fail(err, FDM_NO_RESOURCE, "rank %d waits for rank %d of %d, which has not answered for %.0f s: it hangs, or "
-                        "its node is gone; see --rank-timeout", w->ranks.rank, peer, w->ranks.size, waited);
+    if (code == MPI_SUCCESS) {
+        (void)fdm_fail(&w->lost, FDM_NO_RESOURCE, "rank %d waits for rank %d of %d, which has not answered for %.0f s: it hangs, "
+                       "or its node is gone; see --rank-timeout", w->ranks.rank, peer, w->ranks.size, waited);
+        return;
+    }
     (void)MPI_Error_string(code, text, &length);
-    return fdm_fail(err, FDM_NO_RESOURCE, "rank %d has lost its connection to rank %d of %d: %s", w->ranks.rank, peer,
-                    w->ranks.size, text);
+    (void)fdm_fail(&w->lost, FDM_NO_RESOURCE, "rank %d has lost its connection to rank %d of %d: %s", w->ranks.rank, peer,
+                   w->ranks.size, text);
 }
+
+/* What every message of a broken world ends in. */
+static fdm_status lost(const struct fdm_world *w, fdm_error *err) { return fdm_fail(err, w->lost.status, "%s", w->lost.message); }
 
 /* Both halves of a message, at most CHUNK bytes each. */
 struct halves {
@@ -99,10 +104,9 @@ static fdm_status wait_for(struct fdm_world *w, struct halves *h, double timeout
         const double waited = now() - begun;
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < 2 && code == MPI_SUCCESS; i++) code = MPI_Test(&h->requests[i], &done[i], MPI_STATUS_IGNORE);
-        fdm_status status = FDM_OK;
-        if (w->broken) status = fdm_fail(err, FDM_NO_RESOURCE, "another rank has not answered");
-        else if (code != MPI_SUCCESS || (timeout > 0 && waited > timeout && !(done[0] && done[1])))
-            status = lose(w, code, h->peers[done[0] ? 1 : 0], waited, err);
+        if (!w->broken && (code != MPI_SUCCESS || (timeout > 0 && waited > timeout && !(done[0] && done[1]))))
+            lose(w, code, h->peers[done[0] ? 1 : 0], waited);
+        const fdm_status status = w->broken ? lost(w, err) : FDM_OK;
         pthread_mutex_unlock(&w->lock);
         if (status != FDM_OK || (done[0] && done[1])) return status;
         pause_after(waited);
@@ -119,8 +123,8 @@ static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm
         struct halves h;
         pthread_mutex_lock(&w->lock);
         const int code = w->broken ? MPI_SUCCESS : post(&h, what, at);
-        if (w->broken) status = fdm_fail(err, FDM_NO_RESOURCE, "another rank has not answered");
-        else if (code != MPI_SUCCESS) status = lose(w, code, what->send_bytes ? what->to : what->from, 0, err);
+        if (code != MPI_SUCCESS) lose(w, code, what->send_bytes ? what->to : what->from, 0);
+        if (w->broken) status = lost(w, err);
         pthread_mutex_unlock(&w->lock);
         if (status == FDM_OK) status = wait_for(w, &h, timeout, err);
     }

@@ -8,9 +8,10 @@
 
 struct fdm_world {
     fdm_ranks ranks;      /* alone: rank 0 of 1, exchange NULL */
-    pthread_mutex_t lock; /* of every call into MPI, of `begun` and `broken` */
+    pthread_mutex_t lock; /* of every call into MPI, and of what follows */
     bool begun;           /* MPI_Init was called */
     bool broken;          /* a rank did not answer: nothing can be agreed on any more */
+    fdm_error lost;       /* why */
     bool silent;          /* another rank says what is to be said */
 };
 

@@ -80,6 +80,13 @@ static fdm_status check_duration(struct fdm_training *t, fdm_error *err) {
     return FDM_OK;
 }
 
+/* What can be known of it before there is a network; fdm_training_choose_round has the rest. */
+static fdm_status check_ranks(const struct fdm_training *t, fdm_error *err) {
+    const int size = fdm_ranks_size(t->ranks);
+    const int64_t share = t->s->batch / size, round = t->s->batch_gpu ? t->s->batch_gpu : share;
+    return fdm_trainer_check_ranks(t->s->batch, round ? round : 1, size, err);
+}
+
 /* Of several ranks the first one speaks. */
 static void begin(struct fdm_training *t, const char *run_dir, const fdm_train_settings *s, const fdm_run_options *run,
                   const fdm_train_hooks *hooks) {
@@ -137,6 +144,7 @@ static fdm_status prepare(struct fdm_training *t, const char *run_dir, bool resu
     const bool first = fdm_ranks_is_first(t->ranks);
     fdm_status status = fdm_train_check(t->s, err);
     if (status == FDM_OK) status = check_duration(t, err);
+    if (status == FDM_OK) status = check_ranks(t, err);
     if (status == FDM_OK) status = fdm_training_open_data(t, err); /* bad data leaves no folder behind */
     if (status == FDM_OK) status = fdm_loss_init(&t->loss, t->config.precond.kind, err);
     if (status == FDM_OK) status = start(t, run_dir, resume, err);

@@ -133,9 +133,10 @@ struct fdm_rank_sum *fdm_trainer_sums(fdm_trainer *t) { return t->sums; }
 
 /* --- among ranks --- */
 
-/* Samples of the largest round that no rank has to cut: batch_gpu, or all that a rank gets. */
+/* Whether every rank's samples are one subtree of the tree that one rank builds over its rounds. */
 static bool splits(int64_t batch, int64_t batch_gpu, int64_t ranks) {
     const int64_t share = batch / ranks;
+    if (ranks == 1) return true;
     if (!fdm_is_power_of_two(ranks) || batch % ranks != 0) return false;
     return share % batch_gpu == 0 ? fdm_is_power_of_two(share / batch_gpu) : batch_gpu % share == 0 && fdm_is_power_of_two(share);
 }
@@ -146,8 +147,8 @@ fdm_status fdm_trainer_check_ranks(int64_t batch, int64_t batch_gpu, int ranks, 
     for (int64_t p = 2; p <= batch && strlen(works) < 64; p *= 2)
         if (splits(batch, batch_gpu, p)) snprintf(works + strlen(works), 32, ", %" PRId64, p);
     return fdm_fail(err, FDM_BAD_USAGE, "--batch %" PRId64 " in rounds of %" PRId64 " cannot be shared by %d ranks with the same "
-                    "bits: sums over samples follow a binary tree; it can by 1%s ranks, and a batch that is a power of two by any "
-                    "power of two", batch, batch_gpu, ranks, works);
+                    "bits: sums over samples follow a binary tree; 1%s of them can, and a batch that is a power of two goes by any "
+                    "number that is one", batch, batch_gpu, ranks, works);
 }
 
 /* Rank 0's state to all. */
