@@ -24,7 +24,7 @@ fdm_status fdm_features_gather(fdm_features *features, int64_t n, const fdm_rank
     fdm_features all = {0};
     if (!ranks) return FDM_OK;
     fdm_status status = fdm_features_alloc(&all, n, features->d, err);
-    status = fdm_ranks_agree(ranks, status, NULL, err);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) {
         const int64_t first = fdm_ranks_share_of(ranks, n).first;
         memcpy(all.values + first * all.d, features->values, (size_t)features->n * row);
@@ -121,7 +121,7 @@ fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_ima
     }
     for (int64_t i = mine.first; i < mine.end && status == FDM_OK; i++)
         status = fdm_dataset_image(set, chosen[i], images->pixels + (size_t)i * image_bytes(images), err);
-    status = fdm_ranks_agree(ranks, status, NULL, err);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) status = fdm_ranks_gather_all(ranks, images->pixels, image_bytes(images), n, err);
     if (status != FDM_OK) fdm_images_free(images);
     free(chosen);

@@ -114,7 +114,7 @@ fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_
     status = alloc_work(&w, ref, images, block, threads, err);
     if (status == FDM_OK && !(*values = malloc((size_t)*blocks * sizeof **values)))
         status = fdm_fail_oom(err, "kernel distance", (size_t)*blocks * sizeof **values);
-    status = fdm_ranks_agree(ranks, status, NULL, err);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) {
         const fdm_ranks_share mine = fdm_ranks_share_of(ranks, *blocks);
         find_units(&w.units, ref);

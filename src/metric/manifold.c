@@ -51,7 +51,7 @@ fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, co
     if (status != FDM_OK) return status;
     double *square_radii = malloc((size_t)set->n * sizeof *square_radii);
     if (!square_radii) status = fdm_fail_oom(err, "manifold", (size_t)set->n * sizeof *square_radii);
-    status = fdm_ranks_agree(ranks, status, NULL, err);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK)
         status = find_inside(inside, square_radii, points, set, k, threads ? threads : fdm_max_threads(), ranks, err);
     free(square_radii);

@@ -134,7 +134,7 @@ static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm
             }
         }
     }
-    result = fdm_ranks_agree(ranks, result, NULL, err);
+    result = fdm_metric_agree(ranks, result, err);
     return result == FDM_OK ? fdm_ranks_gather_all(ranks, values, sizeof *values, f->options->bootstrap, err) : result;
 }
 
@@ -142,7 +142,7 @@ static fdm_status measure_frechet(fdm_metric_estimate *e, const struct frechet *
     const bool sampled = f->side[0]->features || f->side[1]->features;
     double value;
     fdm_status status = fdm_frechet_distance(&value, f->gaussian[0], f->gaussian[1], err);
-    status = fdm_ranks_agree(f->options->ranks, status, NULL, err);
+    status = fdm_metric_agree(f->options->ranks, status, err);
     if (status == FDM_OK && sampled && f->options->bootstrap) status = bootstrap_frechet(resampled, f, err);
     if (status != FDM_OK) return status;
     *e = estimate_of(value, resampled, sampled ? f->options->bootstrap : 0, f->options->confidence, 1);
@@ -205,7 +205,7 @@ static fdm_status measure_share(fdm_metric_estimate *e, const fdm_features *poin
     uint8_t *inside = malloc((size_t)points->n);
     double *values = malloc((size_t)points->n * sizeof *values);
     fdm_status status = inside && values ? FDM_OK : fdm_fail_oom(err, "precision and recall", (size_t)points->n * 9);
-    status = fdm_ranks_agree(o->ranks, status, NULL, err);
+    status = fdm_metric_agree(o->ranks, status, err);
     if (status == FDM_OK) status = fdm_manifold_contains(inside, points, set, o->k, o->threads, o->ranks, err);
     if (status == FDM_OK) {
         for (int64_t i = 0; i < points->n; i++) values[i] = inside[i];
@@ -233,7 +233,7 @@ static fdm_metric_estimate nothing(void) { return (fdm_metric_estimate){NAN, NAN
 
 /* All ranks, once one of them is told to stop. */
 static fdm_status go_on(const fdm_metric_options *o, fdm_error *err) {
-    return fdm_ranks_agree(o->ranks, stopped(o) ? fdm_fail(err, FDM_INTERRUPTED, "interrupted") : FDM_OK, NULL, err);
+    return fdm_metric_agree(o->ranks, stopped(o) ? fdm_fail(err, FDM_INTERRUPTED, "interrupted") : FDM_OK, err);
 }
 
 static fdm_status measure_samples(fdm_metric_report *report, const fdm_features *ref, const fdm_features *images,
@@ -264,7 +264,7 @@ fdm_status fdm_metric_measure(fdm_metric_report *report, const fdm_metric_side *
     double *resampled = NULL;
     if (status == FDM_OK && !(resampled = malloc(((size_t)o.bootstrap + 1) * sizeof *resampled)))
         status = fdm_fail_oom(err, "bootstrap", ((size_t)o.bootstrap + 1) * sizeof *resampled);
-    status = fdm_ranks_agree(o.ranks, status, NULL, err);
+    status = fdm_metric_agree(o.ranks, status, err);
     if (status == FDM_OK) status = measure_frechet(&report->frechet, &f, resampled, err);
     if (status == FDM_OK) {
         report->d = f.gaussian[0]->d;

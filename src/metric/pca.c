@@ -213,7 +213,7 @@ fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, i
         status = alloc_pca(pca, &w, most, err);
         if (status == FDM_OK) status = find_components(pca, &w, images, most, threads ? threads : fdm_max_threads(), err);
     }
-    status = fdm_ranks_agree(ranks, status, NULL, err);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) status = take_the_first(pca, ranks, err);
     if (status != FDM_OK) fdm_pca_free(pca);
     free(w.table.rows);
