@@ -75,6 +75,18 @@ fi
 for script in recipes/*.sbatch recipes/*.sh; do verdict "$script is bash" bash -n "$script"; done
 verdict "every recipe is explained" bash -c 'for f in recipes/*; do f=${f##*/}; [ "$f" = README.md ] || grep -qF "\`$f\`" recipes/README.md || exit 1; done'
 
+# ---- The model's report ---------------------------------------------------------------------------------------------------
+# What it says follows from the times in its JSON; so do the predictions that the check is held against.
+if command -v python3 >/dev/null; then
+    cp bench/results/cluster-model.json bench/results/cluster-check.json "$tmp"
+    verdict "the model's predictions of the check" python3 bench/cluster_check.py --from "$tmp/cluster-check.json" --out "$tmp/cluster-check.json"
+    verdict "... are those of the report" cmp bench/results/cluster-check.json "$tmp/cluster-check.json"
+    verdict "the model's report" python3 bench/cluster_model.py --from "$tmp/cluster-model.json" --out "$tmp/cluster-model"
+    verdict "... is the one in bench/results" diff <(grep -v '^!' bench/results/cluster-model.md | cat -s) <(grep -v '^!' "$tmp/cluster-model.md" | cat -s)
+else
+    skip "the model's report: no python3"
+fi
+
 # Programs that stand in for Slurm's, and for fdm: they say how they were called.
 mkdir "$tmp/bin"
 cat >"$tmp/bin/srun" <<'EOF'

@@ -112,6 +112,10 @@ struct fdm_option {
 #define FDM_OPTION_FLOATLIST(S, field, long_name, lo, hi, value_name, text)                                    \
     {.name = (long_name), .type = FDM_TYPE_FLOATLIST, .offset = FDM_OFFSET(S, field, struct fdm_floatlist), \
      .fmin = (lo), .fmax = (hi), .value = (value_name), .help = (text)}
+/* Of commands over ranks; then fdm_cli_ranks. */
+#define FDM_OPTION_RANK_TIMEOUT(S, field)                      \
+    FDM_OPTION_FLOAT(S, field, "rank-timeout", 0, 1e6, "SEC", \
+                     "among MPI ranks: how long one may be waited for; 0: for ever")
 #define FDM_OPTION_END {.name = NULL}
 
 enum { FDM_MAX_OPTIONS = 96 }; /* of one command */
@@ -152,6 +156,10 @@ struct fdm_command {
 #define FDM_DECLARE_COMMAND(name) extern const struct fdm_command fdm_cmd_##name;
 FDM_COMMANDS(FDM_DECLARE_COMMAND)
 #undef FDM_DECLARE_COMMAND
+
+enum { FDM_RANK_TIMEOUT = 300 };
+/* The command's ranks with that timeout, kept in *room; NULL where it is alone. */
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room);
 
 /* Whether the user gave that option of the command, or the value is its default. */
 bool fdm_cli_given(const struct fdm_cli *cli, const char *option);

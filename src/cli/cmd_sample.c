@@ -20,7 +20,7 @@ struct sample_options {
     struct fdm_intlist seeds;
     int64_t steps, class_index, batch;
     int solver, rng;
-    double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise;
+    double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise, rank_timeout;
     bool subdirs;
 };
 
@@ -30,7 +30,8 @@ static const char *const rng_names[] = {FDM_RNG_KINDS(NAME) NULL};
 #undef NAME
 
 static const struct sample_options defaults = {.steps = 18, .class_index = -1, .batch = 64, .sigma_min = 0.002,
-                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1};
+                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1,
+                                               .rank_timeout = FDM_RANK_TIMEOUT};
 static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
@@ -51,6 +52,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_ENUM(struct sample_options, rng, "rng", rng_names, "whose random numbers a seed stands for"),
     FDM_OPTION_STRING(struct sample_options, latents, "latents", "FILE", "tensors latents (N,C,R,R) [noise (steps,N,C,R,R)] [class_labels] instead of seeds"),
     FDM_OPTION_STRING(struct sample_options, save_tensors, "save-tensors", "FILE", "x_final, t_steps, x_call, D_call, call_sigma ... as tensors"),
+    FDM_OPTION_RANK_TIMEOUT(struct sample_options, rank_timeout),
     FDM_OPTION_END,
 };
 
@@ -433,7 +435,8 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct sample_options *o = values;
     const fdm_run_options how = fdm_cli_run_options(cli);
-    struct job j = {.o = o, .ranks = cli->ranks, .how = solver_options(o), .keep = o->grid || o->save_tensors};
+    fdm_ranks room;
+    struct job j = {.o = o, .ranks = fdm_cli_ranks(cli, o->rank_timeout, &room), .how = solver_options(o), .keep = o->grid || o->save_tensors};
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);

@@ -40,7 +40,7 @@ static const struct train_options defaults = {
           .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .save_minutes = 30, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
     .recompute = FDM_RECOMPUTE_NORM,
-    .rank_timeout = 300,
+    .rank_timeout = FDM_RANK_TIMEOUT,
 };
 #define T struct train_options
 static const struct fdm_option options[] = {
@@ -78,7 +78,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
     FDM_OPTION_FLAG(T, warmup_restart, "warmup_restart", "with --resume: the warm-up starts over, as published"),
     FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: nothing, norms, whole blocks"),
-    FDM_OPTION_FLOAT(T, rank_timeout, "rank-timeout", 0, 1e6, "SEC", "among MPI ranks: how long one may be waited for; 0: for ever"),
+    FDM_OPTION_RANK_TIMEOUT(T, rank_timeout),
     FDM_OPTION_STRING(T, trace_comm, "trace-comm", "FILE", "among MPI ranks: when messages were under way, for chrome://tracing"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
@@ -373,11 +373,7 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     bool owned = false;
     char run_dir[PATH_ROOM] = "";
     session.how.recompute = (fdm_recompute)o->recompute;
-    if (cli->ranks) {
-        session.ranks = *cli->ranks;
-        session.ranks.timeout = o->rank_timeout;
-        session.how.ranks = &session.ranks;
-    }
+    session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, &session.ranks);
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
     fdm_status status = agree_on_run(&s, run_dir, &owned, cli, o, err);

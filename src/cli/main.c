@@ -71,6 +71,13 @@ bool fdm_cli_given(const struct fdm_cli *cli, const char *option) {
     return false;
 }
 
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room) {
+    if (!cli->ranks) return NULL;
+    *room = *cli->ranks;
+    room->timeout = timeout;
+    return room;
+}
+
 static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_error *err) {
     if (nargs < c->min_args)
         return fdm_fail(err, FDM_BAD_USAGE, "wants %s; see fdm help %s", c->arguments, c->name);
