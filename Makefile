@@ -31,7 +31,8 @@ SIMD_ALL  := $(filter-out $(SIMD_ONCE) $(SIMD_PER),$(wildcard simd/*.c))
 
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o) $(SIMD_ONCE:%.c=$(BUILD)/%.o) \
             $(foreach i,$(ISAS),$(patsubst %.c,$(BUILD)/%.$(i).o,$(filter %_$(i).c,$(SIMD_PER)) $(SIMD_ALL)))
-CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
+MPI_SRC  := src/cli/ranks_mpi.c
+CLI_OBJ  := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(MPI_SRC),$(CLI_SRC)))
 TEST_SRC := $(sort $(wildcard tests/test_*.c))
 TEST_BIN := $(TEST_SRC:tests/%.c=$(BUILD)/tests/%)
 TEST_HELP_SRC := $(filter-out $(TEST_SRC) $(wildcard tests/fuzz_*.c),$(wildcard tests/*.c))
@@ -85,6 +86,18 @@ HAVE_CAIRO := $(if $(filter no,$(CAIRO)),,$(and $(call have,cairo),$(call have,c
 CAIRO_CFLAGS := $(if $(HAVE_CAIRO),$(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags cairo)) -DFDM_HAVE_CAIRO)
 CAIRO_LIBS   := $(if $(HAVE_CAIRO),$(shell $(PKG_CONFIG) --libs cairo))
 
+# Optional: MPI, for the command alone (work shared by several machines): the first of these that is here.  MPI=openmpi or
+# mpich chooses, MPI=1 insists on one, MPI=no leaves it out.
+PC_openmpi := ompi-c
+PC_mpich   := mpich
+MPIS := $(foreach m,openmpi mpich,$(if $(call have,$(PC_$(m))),$(m)))
+MPI_KIND := $(or $(if $(filter no,$(MPI)),none),$(firstword $(filter $(or $(filter openmpi mpich,$(MPI)),%),$(MPIS))),none)
+ifneq ($(filter-out no,$(MPI)),)
+$(if $(filter none,$(MPI_KIND)),$(error MPI=$(MPI): not found. On Debian or Ubuntu: apt install libopenmpi-dev, or libmpich-dev))
+endif
+mpi_cflags = $(if $(filter none,$(1)),,$(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags $(PC_$(1)))) -DFDM_HAVE_MPI)
+mpi_libs   = $(if $(filter none,$(1)),,$(shell $(PKG_CONFIG) --libs $(PC_$(1))))
+
 CPU_FLAGS := $(shell grep -m1 '^flags' /proc/cpuinfo 2>/dev/null)
 has_all = $(if $(filter-out $(CPU_FLAGS),$(1)),,yes)
 CPU_ISA := portable$(if $(call has_all,avx2 fma), avx2)$(if $(call has_all,avx2 fma avx512f avx512dq avx512bw avx512vl), avx512)
@@ -96,6 +109,7 @@ fdm $(VERSION) -> $(BUILD)/
   BLIS      $(if $(HAVE_BLIS),yes,no: the reference backend uses its own loops$(if $(filter no,$(BLIS)),, (apt install libblis-openmp-dev)))
   LAPACK    $(if $(HAVE_LAPACK),yes,no: fdm metric is off$(if $(filter no,$(LAPACK)),, (apt install liblapack3)))
   cairo     $(or $(HAVE_CAIRO),no: fdm process draws no figures$(if $(filter no,$(CAIRO)),, (apt install libcairo2-dev)))
+  MPI       $(if $(filter none,$(MPI_KIND)),no: fdm runs on one machine$(if $(filter no,$(MPI)),, (apt install libopenmpi-dev)),$(MPI_KIND) $(call have,$(PC_$(MPI_KIND))))
   jansson   $(call have,jansson)
   zlib      $(call have,zlib)
   stb       $(call have,stb)
@@ -156,7 +170,7 @@ FORCE:
 $(BUILD)/flags.stamp: export STAMP_TEXT = $(CC) $(CC_VERSION) $(CPPFLAGS_ALL) $(CHECK_CFLAGS) $(CFLAGS_ALL) $(LDFLAGS) $(CAIRO_LIBS) $(LIBS)
 $(BUILD)/flags.stamp: FORCE
 	$(stamp)
-$(BUILD)/objects.stamp: export STAMP_TEXT = $(LIB_OBJ) | $(CLI_OBJ) | $(TEST_HELP_OBJ)
+$(BUILD)/objects.stamp: export STAMP_TEXT = $(LIB_OBJ) | $(CLI_OBJ) $(MPI_KIND) | $(TEST_HELP_OBJ)
 $(BUILD)/objects.stamp: FORCE
 	$(stamp)
 
@@ -168,9 +182,17 @@ $(BUILD)/libfdm.so: $(LIB_OBJ) $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(CFLAGS_ALL) -shared -Wl,-soname,$(SONAME) $(if $(SANITIZE),,-Wl,-z,defs) $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
 
-$(BUILD)/fdm: $(CLI_OBJ) $(BUILD)/libfdm.a $(BUILD)/objects.stamp
-	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(CLI_OBJ) $(BUILD)/libfdm.a $(CAIRO_LIBS) $(LIBS)
+# fdm with the MPI that was chosen; fdm-openmpi, fdm-mpich, for whoever wants the other one, too.
+define mpi_rules
+$(BUILD)/src/cli/ranks_mpi.$(1).o: $(MPI_SRC) $(BUILD)/flags.stamp
+	@mkdir -p $$(@D)
+	@echo "  CC    $$< ($(1))"
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) $$(call mpi_cflags,$(1)) $$(CFLAGS_ALL) -MMD -MP -c -o $$@ $$<
+$(BUILD)/fdm-$(1) $(if $(filter $(1),$(MPI_KIND)),$(BUILD)/fdm): $(CLI_OBJ) $(BUILD)/src/cli/ranks_mpi.$(1).o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
+	@echo "  LINK  $$@"
+	$(Q)$$(CC) $$(CFLAGS_ALL) $$(LDFLAGS) -o $$@ $$(filter %.o %.a,$$^) $$(CAIRO_LIBS) $$(LIBS) $$(call mpi_libs,$(1))
+endef
+$(foreach m,none $(MPIS),$(eval $(call mpi_rules,$(m))))
 
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
@@ -190,7 +212,7 @@ $(BUILD)/%.$(1).o: %.c $(BUILD)/flags.stamp
 endef
 $(foreach i,$(ISAS),$(eval $(call isa_rule,$(i))))
 
--include $(patsubst %.o,%.d,$(LIB_OBJ) $(CLI_OBJ) $(TEST_HELP_OBJ) $(TEST_BIN:%=%.o))
+-include $(patsubst %.o,%.d,$(LIB_OBJ) $(CLI_OBJ) $(MPIS:%=$(BUILD)/src/cli/ranks_mpi.%.o) $(TEST_HELP_OBJ) $(TEST_BIN:%=%.o))
 
 # ---- Install -------------------------------------------------------------------------------------------------
 define PC_TEXT
@@ -256,7 +278,7 @@ run-demo: all
 # and which hides our own matrix product from the sanitizers.
 SANITIZE_CC = $(or $(shell command -v clang),$(CC))
 sanitize:
-	@$(MAKE) --no-print-directory CC=$(SANITIZE_CC) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT=-O1 BLIS=no run-tests
+	@$(MAKE) --no-print-directory CC=$(SANITIZE_CC) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT=-O1 BLIS=no MPI=no run-tests
 
 # Every test that compares instruction sets, on a machine that lacks one of them (libsimde-dev).
 emulate-avx512:
@@ -285,7 +307,7 @@ tidy: $(TIDY_SRC:%=$(BUILD)/tidy/%.ok)
 $(BUILD)/tidy/%.ok: % .clang-tidy $(wildcard include/fdm/*.h src/*/*.h simd/*.h) $(BUILD)/flags.stamp
 	@mkdir -p $(@D)
 	@echo "  TIDY  $<"
-	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS_ALL) $(OPENMP) $(ISA_portable) 2>$@.log \
+	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $< -- -std=c11 $(CPPFLAGS_ALL) $(call mpi_cflags,$(MPI_KIND)) $(OPENMP) $(ISA_portable) 2>$@.log \
 	  || { cat $@.log; exit 1; }
 	@touch $@
 
@@ -315,12 +337,13 @@ make process-check   10^7 particles against closed forms, orders of convergence,
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
+make bench-cluster   a model of training on 1 to 256 machines (make bench-cluster-check: against ranks in network namespaces, as root)
 make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing
 make clean
 
-Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  LAPACK=no  CAIRO=no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
+Variables: CC=gcc|clang  BUILD=dir  OPT=-O2  CFLAGS=  WERROR=  BLIS=no  LAPACK=no  CAIRO=no  MPI=openmpi|mpich|no  WITH_OPENMP=no  SANITIZE=address,undefined  V=1 (show commands)
 endef
 help: export HELP_TEXT = $(HELP)
 help:

@@ -9,9 +9,12 @@ BENCH_BIN := $(patsubst bench/%.c,$(BUILD)/bench/%,$(filter-out $(BENCH_LEFT_OUT
 -include $(BENCH_BIN:%=%.d)
 
 $(BUILD)/bench/bench_onednn: BENCH_LIBS = -ldnnl
+$(BUILD)/bench/bench_ranks: BENCH_LIBS = $(call mpi_libs,$(MPI_KIND))
+$(BUILD)/bench/bench_ranks: BENCH_OBJ = $(BUILD)/src/cli/ranks_mpi.$(MPI_KIND).o
+$(BUILD)/bench/bench_ranks: $(BUILD)/src/cli/ranks_mpi.$(MPI_KIND).o
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BENCH_OBJ) $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
 .SECONDARY: $(BENCH_BIN:%=%.o)
 
 # BENCH_PYTHON: one or more interpreters that may have torch, onnxruntime, matplotlib; by default those that are found.
@@ -20,7 +23,7 @@ BENCH_PYTHON  ?=
 BENCH_DRIVER  ?= $(firstword $(BENCH_PYTHON) $(shell command -v python3))
 BENCH_COMPARE  = $(or $(BENCH_DRIVER),$(error no python3: the comparison needs one)) bench/compare.py --build $(BUILD) \
                  $(BENCH_PYTHON:%=--python %)
-.PHONY: bench bench-programs bench-network bench-train bench-scaling
+.PHONY: bench bench-programs bench-network bench-train bench-scaling bench-cluster bench-cluster-check
 bench-programs: $(BENCH_BIN)
 bench: all bench-programs
 	$(BENCH_COMPARE) $(BENCH_ARGS)
@@ -30,6 +33,12 @@ bench-train: all bench-programs
 	$(BENCH_COMPARE) --what train,gradients $(BENCH_ARGS)
 bench-scaling: all
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/scaling.py --build $(BUILD) $(BENCH_ARGS)
+
+# What training on many machines should give; and that against runs over ranks in network namespaces (as root).
+bench-cluster: all
+	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_model.py --build $(BUILD) $(BENCH_ARGS)
+bench-cluster-check: all $(BUILD)/bench/bench_ranks
+	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_check.py --build $(BUILD) $(BENCH_ARGS)
 
 # fdm verify against PyTorch: every framework clean, 24 planted bugs, bf16, gradients, sampling, a large network, 200 random ones.
 .PHONY: check-verify

@@ -39,11 +39,42 @@ def kind_of(step):
             "resample": "resampling, forward", "linear": "linear, forward", "concat": "concatenation, forward"}.get(step["op"])
 
 
-def _cost(step):
+def cost(step):
     """What a kind's measured time is shared out by: operations where they are counted, else elements written."""
     if step["op"] in ("conv2d", "attention", "linear"):
         return step["flops"]
-    return step["out"] * max(step["out_size"], 1) ** 2
+    return step["out"] * pixels_of(step, "out")
+
+
+def spend(by, a, one_thread, units, weights, size):
+    """Adds to `by` what one pass over a layer takes: `one_thread` seconds of arithmetic in so many units; bytes of weights
+    (0 where they stay in the cache) and of maps."""
+    even = one_thread / a["cores"]
+    arithmetic = one_thread / units * math.ceil(units / a["cores"])
+    weights /= a["bandwidth"] * 1e9
+    maps = size / (1e9 * (a["bandwidth"] if size > a["cache_mb"] * 1e6 else a["cache_bandwidth"] * a["cores"]))
+    longest = max(arithmetic, weights, maps)
+    if longest == arithmetic:
+        by["arithmetic"] += even
+        by["imbalance"] += max(0.0, arithmetic - even)
+    else:
+        by["weights" if longest == weights else "maps"] += longest
+    by["barriers"] += 2e-6 * a["barrier_us"]
+
+
+def pixels_of(step, side):
+    """Of a map; 1 for a vector."""
+    return max(step[side + "_size"], 1) ** 2
+
+
+def units_of(n, pixels, channels):
+    return max(1, math.ceil(n * pixels / UNIT_PIXELS) * math.ceil(channels / UNIT_CHANNELS))
+
+
+def weights_streamed(steps, a):
+    """Bytes that each weight costs memory: none if all of them together stay in the cache."""
+    each = 4 * a["weight_factor"]
+    return each if each * sum(s["weights"] for s in steps) > a["cache_mb"] * 1e6 else 0.0
 
 
 def estimate(bench, a, n):
@@ -52,35 +83,21 @@ def estimate(bench, a, n):
     measured = {k["kind"]: k["seconds"] for k in case["profile"]}  # of case["n"] samples on `threads` threads
     total = {}
     for s in case["steps"]:
-        total[kind_of(s)] = total.get(kind_of(s), 0) + _cost(s)
-    bytes_of_weight = 4 * a["weight_factor"]
-    all_weights = bytes_of_weight * sum(s["weights"] for s in case["steps"])
+        total[kind_of(s)] = total.get(kind_of(s), 0) + cost(s)
+    streamed = weights_streamed(case["steps"], a)
     by = dict.fromkeys(LIMITS, 0.0)
     for s in case["steps"]:
         kind = kind_of(s)
         if kind not in measured:
             continue
-        one_thread = measured[kind] * threads / case["n"] * _cost(s) / total[kind] * n / a["clock"]
-        pixels = max(s["out_size"], 1) ** 2
-        units = max(1, math.ceil(n * pixels / UNIT_PIXELS) * math.ceil(s["out"] / UNIT_CHANNELS))
-        even = one_thread / a["cores"]
-        arithmetic = one_thread / units * math.ceil(units / a["cores"])
-        weights = bytes_of_weight * s["weights"] / (a["bandwidth"] * 1e9) if all_weights > a["cache_mb"] * 1e6 else 0.0
-        size = 4 * n * (s["in"] * max(s["in_size"], 1) ** 2 + s["out"] * pixels)
-        speed = a["bandwidth"] if size > a["cache_mb"] * 1e6 else a["cache_bandwidth"] * a["cores"]
-        maps = size / (speed * 1e9)
-        longest = max(arithmetic, weights, maps)
-        if longest == arithmetic:
-            by["arithmetic"] += even
-            by["imbalance"] += max(0.0, arithmetic - even)
-        else:
-            by["weights" if longest == weights else "maps"] += longest
-        by["barriers"] += 2e-6 * a["barrier_us"]
+        one_thread = measured[kind] * threads / case["n"] * cost(s) / total[kind] * n / a["clock"]
+        size = 4 * n * (s["in"] * pixels_of(s, "in") + s["out"] * pixels_of(s, "out"))
+        spend(by, a, one_thread, units_of(n, pixels_of(s, "out"), s["out"]), streamed * s["weights"], size)
     named = sum(measured.values())
     by["serial"] = max(0.0, sum(case["times"]) / len(case["times"]) - named) / case["n"] * n
     seconds = sum(by.values())
     return {"n": n, "seconds": seconds, "images_per_second": n / seconds, "by": by,
-            "streaming": all_weights / (a["bandwidth"] * 1e9)}
+            "streaming": 4e-9 * a["weight_factor"] * sum(s["weights"] for s in case["steps"]) / a["bandwidth"]}
 
 
 def report(results, a):

@@ -37,6 +37,7 @@
 #include "fdm/precond.h"
 #include "fdm/process.h"
 #include "fdm/random.h"
+#include "fdm/ranks.h"
 #include "fdm/replay.h"
 #include "fdm/safetensors.h"
 #include "fdm/sample.h"

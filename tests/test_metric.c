@@ -183,7 +183,7 @@ START_TEST(modes) { /* half of the reference's modes: precise, but only half is 
     fdm_features line = {(double[]){0, 1, 3, 7}, 4, 1}, points = {(double[]){-3, -3.1, 6, 13, 13.1}, 5, 1};
     uint8_t inside[5];
     fdm_error err = {0};
-    ok(fdm_manifold_contains(inside, &points, &line, 2, 1, &err), &err);
+    ok(fdm_manifold_contains(inside, &points, &line, 2, 1, NULL, &err), &err);
     ck_assert(memcmp(inside, (uint8_t[]){1, 0, 1, 1, 0}, 5) == 0);
     fdm_features_free(&x), fdm_features_free(&y);
 }
@@ -204,7 +204,7 @@ START_TEST(kernel_definition) {
     fdm_error err = {0};
     double *values, mean[D] = {0}, square = 0, xx = 0, yy = 0, xy = 0;
     int64_t blocks, block = N;
-    ok(fdm_kernel_distance(&values, &blocks, &block, &x, &y, 0, 1, &err), &err);
+    ok(fdm_kernel_distance(&values, &blocks, &block, &x, &y, 0, 1, NULL, &err), &err);
     ck_assert_int_eq(blocks, 1);
     for (int i = 0; i < N * D; i++) mean[i % D] += x.values[i] / N;
     for (int i = 0; i < N * D; i++) x.values[i] -= mean[i % D], y.values[i] -= mean[i % D];
@@ -230,7 +230,7 @@ START_TEST(kernel_without_bias) { /* samples of one distribution: 0 on average *
         fdm_features x = synthetic_normal(40, 4, 2 * s), y = synthetic_normal(40, 4, 2 * s + 1);
         double *values;
         int64_t blocks, block = 10;
-        ok(fdm_kernel_distance(&values, &blocks, &block, &x, &y, s, 1, &err), &err);
+        ok(fdm_kernel_distance(&values, &blocks, &block, &x, &y, s, 1, NULL, &err), &err);
         for (int64_t b = 0; b < blocks; b++) sum += values[b], squares += values[b] * values[b];
         free(values);
         fdm_features_free(&x), fdm_features_free(&y);
@@ -344,13 +344,13 @@ START_TEST(refusals) {
     bad.values[5] = NAN;
     check_refused(fdm_gaussian_fit(&g, &one, 1, &err), FDM_BAD_INPUT, &err, "at least 2");
     check_refused(fdm_gaussian_fit(&g, &bad, 1, &err), FDM_BAD_INPUT, &err, "feature 1 of image 2");
-    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &x, 0, 1, &err), FDM_BAD_USAGE, &err, "block: 1");
+    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &x, 0, 1, NULL, &err), FDM_BAD_USAGE, &err, "block: 1");
     block = 11;
-    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &x, 0, 1, &err), FDM_BAD_INPUT, &err, "at least 11");
-    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &other, 0, 1, &err), FDM_BAD_INPUT, &err, "one feature space");
-    check_refused(fdm_manifold_contains(inside, &x, &x, 10, 1, &err), FDM_BAD_INPUT, &err, "at least 11");
-    check_refused(fdm_manifold_contains(inside, &x, &x, 0, 1, &err), FDM_BAD_USAGE, &err, "k: 0");
-    check_refused(fdm_manifold_contains(inside, &x, &x, 65, 1, &err), FDM_BAD_USAGE, &err, "k: 65");
+    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &x, 0, 1, NULL, &err), FDM_BAD_INPUT, &err, "at least 11");
+    check_refused(fdm_kernel_distance(&values, &blocks, &block, &x, &other, 0, 1, NULL, &err), FDM_BAD_INPUT, &err, "one feature space");
+    check_refused(fdm_manifold_contains(inside, &x, &x, 10, 1, NULL, &err), FDM_BAD_INPUT, &err, "at least 11");
+    check_refused(fdm_manifold_contains(inside, &x, &x, 0, 1, NULL, &err), FDM_BAD_USAGE, &err, "k: 0");
+    check_refused(fdm_manifold_contains(inside, &x, &x, 65, 1, NULL, &err), FDM_BAD_USAGE, &err, "k: 65");
 
     const fdm_metric_side side = {.features = &x}, none = {0};
     fdm_metric_options options = fdm_metric_defaults();

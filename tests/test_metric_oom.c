@@ -57,7 +57,7 @@ static bool components(void *arg) {
     fdm_images half = {0}, other = {0};
     fdm_error err = {0};
     fdm_status status = fdm_images_split(&half, &other, &j->images, 1, &err);
-    if (status == FDM_OK) status = fdm_pca_fit(&stats.pca, &half, 3, 1, &err);
+    if (status == FDM_OK) status = fdm_pca_fit(&stats.pca, &half, 3, 1, NULL, &err);
     if (status == FDM_OK) status = fdm_pca_features(&stats.features, &stats.pca, &other, 1, &err);
     if (status == FDM_OK) status = fdm_gaussian_fit(&stats.gaussian, &stats.features, 1, &err);
     if (status == FDM_OK) status = fdm_metric_stats_write(&stats, j->stats, &err);

@@ -26,7 +26,7 @@ static fdm_images read_set(const char *path, int64_t most, uint64_t seed) {
     fdm_images images = {0};
     fdm_error err = {0};
     ok(fdm_dataset_open(&set, path, NULL, &err), &err);
-    ok(fdm_images_read(&images, set, most, seed, &err), &err);
+    ok(fdm_images_read(&images, set, most, seed, NULL, &err), &err);
     fdm_dataset_free(&set);
     return images;
 }
@@ -77,7 +77,7 @@ static void check_components(int64_t n, int channels, int resolution) {
     fdm_error err = {0};
     double worst = 0, trace = 0, cross = 0;
     for (int64_t i = 0; i < n * d; i++) pixels.values[i] = images.pixels[i] / 127.5 - 1;
-    ok(fdm_pca_fit(&pca, &images, d, 2, &err), &err);
+    ok(fdm_pca_fit(&pca, &images, d, 2, NULL, &err), &err);
     ck_assert_int_eq(pca.d, most);
     ok(fdm_pca_features(&x, &pca, &images, 2, &err), &err);
     ok(fdm_gaussian_fit(&of_pixels, &pixels, 1, &err), &err);
@@ -132,17 +132,17 @@ START_TEST(components_of_little) {
     fdm_features x = {0};
     fdm_error err = {0};
     one.n = 1;
-    ok(fdm_pca_fit(&pca, &images, 2, 1, &err), &err);
-    ok(fdm_pca_fit(&same, &images, 2, 3, &err), &err);
+    ok(fdm_pca_fit(&pca, &images, 2, 1, NULL, &err), &err);
+    ok(fdm_pca_fit(&same, &images, 2, 3, NULL, &err), &err);
     ck_assert(pca.d == 2 && pca.explained < 1 && fdm_pca_fingerprint(&pca) == fdm_pca_fingerprint(&same));
     check_refused(fdm_pca_features(&x, &pca, &other, 1, &err), FDM_BAD_INPUT, &err, "1 x 3 x 3");
     fdm_pca_free(&pca), fdm_pca_free(&same);
-    check_refused(fdm_pca_fit(&pca, &one, 2, 1, &err), FDM_BAD_INPUT, &err, "2 or more");
-    check_refused(fdm_pca_fit(&pca, &images, 0, 1, &err), FDM_BAD_USAGE, &err, "components: 0");
+    check_refused(fdm_pca_fit(&pca, &one, 2, 1, NULL, &err), FDM_BAD_INPUT, &err, "2 or more");
+    check_refused(fdm_pca_fit(&pca, &images, 0, 1, NULL, &err), FDM_BAD_USAGE, &err, "components: 0");
     memset(images.pixels, 7, 6 * 9);
-    check_refused(fdm_pca_fit(&pca, &images, 2, 1, &err), FDM_BAD_INPUT, &err, "all equal");
+    check_refused(fdm_pca_fit(&pca, &images, 2, 1, NULL, &err), FDM_BAD_INPUT, &err, "all equal");
     images.n = 1 << 24; /* refused before a pixel is read */
-    check_refused(fdm_pca_fit(&pca, &images, 2, 1, &err), FDM_BAD_INPUT, &err, "--max-images");
+    check_refused(fdm_pca_fit(&pca, &images, 2, 1, NULL, &err), FDM_BAD_INPUT, &err, "--max-images");
     fdm_images_free(&images), fdm_images_free(&other);
 }
 END_TEST
@@ -183,7 +183,7 @@ START_TEST(emoji) {
     fdm_pca pca = {0};
     ok(fdm_images_split(&half, &other, &all, 2, &err), &err);
     fdm_images once = blurred(&other), soft = blurred(&once), noise = synthetic_noise(250, 3, 32, 3);
-    ok(fdm_pca_fit(&pca, &half, 16, 0, &err), &err);
+    ok(fdm_pca_fit(&pca, &half, 16, 0, NULL, &err), &err);
     const fdm_metric_report same = measure(&pca, &half, &half), split = measure(&pca, &half, &other);
     const fdm_metric_report worse = measure(&pca, &half, &soft), bad = measure(&pca, &half, &noise);
     printf("  emoji, Frechet distance: same %.2g, halves %.3g, blurred %.3g, noise %.3g; 16 components hold %.0f %%\n",
@@ -207,7 +207,7 @@ START_TEST(statistics_files) {
     fdm_images images = synthetic_stripes(20, 1, 4, 2, 8);
     fdm_metric_stats stats = {0}, read = {0};
     fdm_error err = {0};
-    ok(fdm_pca_fit(&stats.pca, &images, 5, 1, &err), &err);
+    ok(fdm_pca_fit(&stats.pca, &images, 5, 1, NULL, &err), &err);
     ok(fdm_pca_features(&stats.features, &stats.pca, &images, 1, &err), &err);
     ok(fdm_gaussian_fit(&stats.gaussian, &stats.features, 1, &err), &err);
     stats.fingerprint = fdm_pca_fingerprint(&stats.pca);

@@ -11,92 +11,16 @@
 #include "fdm/train.h"
 #include "fdm/trainer.h"
 #include "io_util.h"
-#include "networks.h"
+#include "trainers.h"
 
-enum { BATCH = 8 };
 static const struct runner portable = {"portable", "auto", "portable", true, NULL}, best = {"best", "auto", NULL, true, NULL},
                            reference = {"reference", "reference", NULL, false, NULL};
 
-static fdm_config small_config(fdm_precond_kind kind) {
-    fdm_config c;
-    ck_assert_int_eq(fdm_config_init(&c, kind, NULL), FDM_OK);
-    c.img_resolution = 8;
-    c.img_channels = 3;
-    c.label_dim = 3;
-    c.augment_dim = 9;
-    c.model_channels = 8;
-    c.levels = 2;
-    c.channel_mult[0] = 1;
-    c.channel_mult[1] = 2;
-    c.num_blocks = 1;
-    c.attn_count = 1;
-    c.attn_resolutions[0] = 4;
-    c.dropout = 0.2;
-    return c;
-}
-
-static fdm_trainer_options small_options(void) {
-    fdm_trainer_options o = fdm_trainer_defaults();
-    o.batch = BATCH;
-    o.lr_rampup_kimg = 0.01;
-    o.ema_halflife_kimg = 0.03;
-    return o;
-}
-
-static fdm_trainer *make_trainer(const fdm_trainer_options *o, const struct runner *r, int threads) {
-    const fdm_run_options run = {.backend = r->backend, .isa = r->isa, .threads = threads};
-    const fdm_config c = small_config(FDM_PRECOND_FDM_EDM);
-    fdm_tensors weights = {0};
-    fdm_trainer *t = NULL;
-    fdm_error err = {0};
-    fdm_rng rng;
-    fdm_init_seed_published(&rng, 5);
-    ck_assert_msg(fdm_init_weights(&weights, &c, &rng, &err) == FDM_OK, "%s", err.message);
-    ck_assert_msg(fdm_trainer_create(&t, &c, &weights, "weights", o, &run, &err) == FDM_OK, "%s", err.message);
-    fdm_tensors_free(&weights);
-    return t;
-}
-
-/* ---- batches ---- */
-
-struct batch {
-    double y[BATCH * 192], noise[BATCH * 192], sigma[BATCH], labels[BATCH * 3], augment[BATCH * 9];
-    uint64_t keys[BATCH];
-};
-
-static double uniform(uint64_t *state) { /* SplitMix64; [-1, 1) with 24 bits, which f32 holds */
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (double)(z >> 40) * 0x1p-23 - 1;
-}
-
-static struct batch make_batch(int64_t update) {
-    struct batch b = {0};
-    uint64_t state = (uint64_t)update * 1000 + 7;
-    for (int i = 0; i < BATCH * 192; i++) b.y[i] = uniform(&state);
-    for (int i = 0; i < BATCH * 192; i++) b.noise[i] = 2 * uniform(&state);
-    for (int i = 0; i < BATCH * 9; i++) b.augment[i] = uniform(&state);
-    for (int i = 0; i < BATCH; i++) {
-        b.sigma[i] = (double)(float)(0.5 * exp(uniform(&state)));
-        b.labels[3 * i + (i + (int)update) % 3] = 1;
-        b.keys[i] = (uint64_t)(update * BATCH + i);
-    }
-    return b;
-}
-
-static fdm_gradient_args part(const struct batch *b, int first, int n) {
-    return (fdm_gradient_args){.n = n, .y = b->y + 192 * first, .sigma = b->sigma + first, .noise_unit = b->noise + 192 * first,
-                               .class_labels = b->labels + 3 * first, .augment_labels = b->augment + 9 * first, .dropout = 0.2,
-                               .dropout_keys = b->keys + first};
-}
-
-static fdm_update_report one_update(fdm_trainer *t, const struct batch *b, int size) {
+static fdm_update_report one_update(fdm_trainer *t, const struct train_batch *b, int size) {
     fdm_update_report report = {0};
     fdm_error err = {0};
     for (int first = 0; first < BATCH; first += size) {
-        const fdm_gradient_args args = part(b, first, size);
+        const fdm_gradient_args args = batch_part(b, first, size);
         ck_assert_msg(fdm_trainer_round(t, &args, NULL, &err) == FDM_OK, "%s", err.message);
     }
     ck_assert_msg(fdm_trainer_update(t, &report, &err) == FDM_OK, "%s", err.message);
@@ -106,23 +30,9 @@ static fdm_update_report one_update(fdm_trainer *t, const struct batch *b, int s
 /* Updates number fdm_trainer_updates() .. last-1 of the same endless sequence of batches. */
 static void train_to(fdm_trainer *t, int64_t last, int size) {
     while (fdm_trainer_updates(t) < last) {
-        const struct batch b = make_batch(fdm_trainer_updates(t));
+        const struct train_batch b = make_train_batch(fdm_trainer_updates(t));
         (void)one_update(t, &b, size);
     }
-}
-
-static void check_same(fdm_trainer *a, fdm_trainer *b, const char *what) {
-    fdm_tensors sa = {0}, sb = {0};
-    ck_assert_int_eq(fdm_trainer_save(a, &sa, NULL), FDM_OK);
-    ck_assert_int_eq(fdm_trainer_save(b, &sb, NULL), FDM_OK);
-    ck_assert_uint_eq(sa.count, sb.count);
-    for (size_t i = 0; i < sa.count; i++) {
-        ck_assert_str_eq(sa.items[i].name, sb.items[i].name);
-        ck_assert_msg(memcmp(sa.items[i].data, sb.items[i].data, sa.items[i].nbytes) == 0, "%s: other bits in %s", what,
-                      sa.items[i].name);
-    }
-    fdm_tensors_free(&sa);
-    fdm_tensors_free(&sb);
 }
 
 /* ---- updates ---- */
@@ -135,13 +45,13 @@ START_TEST(updates_count) {
     float *first = malloc(bytes);
     memcpy(first, values, bytes);
     ck_assert_int_eq(memcmp(values, ema, bytes), 0);
-    struct batch b = make_batch(0);
+    struct train_batch b = make_train_batch(0);
     fdm_update_report r = one_update(t, &b, BATCH);
     ck_assert_double_eq(r.lr, 0); /* before the first image the ramp is at 0 */
     for (size_t i = 0; i < count; i++) ck_assert_float_eq(values[i], first[i]); /* of value: -0 becomes 0 */
     ck_assert_int_eq(fdm_trainer_images(t), BATCH);
     ck_assert_int_eq(fdm_trainer_updates(t), 1);
-    b = make_batch(1);
+    b = make_train_batch(1);
     r = one_update(t, &b, BATCH);
     ck_assert_double_eq_tol(r.lr, 1e-3 * BATCH / 10, 1e-12);
     ck_assert_int_eq(r.cleaned, 0);
@@ -166,7 +76,7 @@ START_TEST(same_bits_however_it_is_done) {
                 fdm_trainer *t = make_trainer(&o, &list[k], 1 + size % 3);
                 snprintf(what, sizeof what, "%s, rounds of %d", list[k].label, size);
                 train_to(t, 3, size);
-                if (first) check_same(first, t, what);
+                if (first) check_same_trainers(first, t, what);
                 if (first) fdm_trainer_free(&t);
                 else first = t;
             }
@@ -184,10 +94,10 @@ START_TEST(rounds_that_do_not_fit) {
     fdm_trainer_options o = small_options();
     o.warmup_ite = 5;
     fdm_trainer *t = make_trainer(&o, &best, 1), *plain = make_trainer(&o, &best, 1);
-    const struct batch b = make_batch(0);
+    const struct train_batch b = make_train_batch(0);
     double weight[BATCH];
     fdm_error err = {0};
-    fdm_gradient_args args = part(&b, 0, BATCH);
+    fdm_gradient_args args = batch_part(&b, 0, BATCH);
     check_refused(fdm_trainer_update(t, NULL, &err), FDM_BAD_USAGE, &err, "the rounds make 0 of 8");
     args.n = BATCH + 1;
     check_refused(fdm_trainer_round(t, &args, weight, &err), FDM_BAD_USAGE, &err, "does not fit a batch of 8");
@@ -196,7 +106,7 @@ START_TEST(rounds_that_do_not_fit) {
     args.n = 4;
     ck_assert_int_eq(fdm_trainer_round(t, &args, weight, &err), FDM_OK);
     ck_assert_double_eq(fmax(fmax(weight[0], weight[1]), fmax(weight[2], weight[3])), 5); /* the warm-up's first limit */
-    args = part(&b, 4, 4);
+    args = batch_part(&b, 4, 4);
     args.n = 5;
     check_refused(fdm_trainer_round(t, &args, weight, &err), FDM_BAD_USAGE, &err, "5 samples after 4");
     check_refused(fdm_trainer_update(t, NULL, &err), FDM_BAD_USAGE, &err, "the rounds make 4 of 8");
@@ -212,11 +122,11 @@ START_TEST(rounds_that_do_not_fit) {
     args.dropout_keys = NULL;
     check_refused(fdm_trainer_round(t, &args, weight, &err), FDM_BAD_USAGE, &err, "key");
     ck_assert_double_eq(fdm_trainer_warmup(t)->value, limit);
-    args = part(&b, 4, 4);
+    args = batch_part(&b, 4, 4);
     ck_assert_int_eq(fdm_trainer_round(t, &args, weight, &err), FDM_OK);
     ck_assert_int_eq(fdm_trainer_update(t, NULL, &err), FDM_OK);
     (void)one_update(plain, &b, 4);
-    check_same(plain, t, "after refusals");
+    check_same_trainers(plain, t, "after refusals");
     ck_assert_double_gt(fdm_trainer_warmup(t)->value, limit);
     fdm_trainer_free(&plain);
     fdm_trainer_free(&t);
@@ -229,7 +139,7 @@ START_TEST(nan_is_cleaned) {
         const fdm_trainer_options o = small_options();
         fdm_trainer *t = make_trainer(&o, list[k], 2);
         train_to(t, 2, BATCH);
-        struct batch b = make_batch(2);
+        struct train_batch b = make_train_batch(2);
         b.y[192 * 3 + 5] = (double)NAN;
         b.noise[192 * 6] = (double)INFINITY;
         const fdm_update_report r = one_update(t, &b, 4);
@@ -261,9 +171,9 @@ START_TEST(unreached_parameters_stay) {
         ck_assert_uint_gt(p.count, 0);
         float *before = copy_bytes(fdm_gradient_values(g) + p.offset, p.count * sizeof *before);
         for (int64_t u = 0; u < 4; u++) {
-            const struct batch b = make_batch(u);
+            const struct train_batch b = make_train_batch(u);
             for (int first = 0; first < BATCH; first += 4) {
-                fdm_gradient_args args = part(&b, first, 4);
+                fdm_gradient_args args = batch_part(&b, first, 4);
                 args.augment_labels = NULL;
                 ck_assert_int_eq(fdm_trainer_round(t, &args, NULL, NULL), FDM_OK);
             }
@@ -298,10 +208,10 @@ START_TEST(saved_and_restored) {
         ck_assert_msg(fdm_safetensors_read(&file, path, &err) == FDM_OK, "%s", err.message);
         ck_assert_msg(fdm_trainer_restore(&resumed, &file, path, &o, &run, &err) == FDM_OK, "%s", err.message);
         fdm_tensors_free(&file);
-        check_same(stopped, resumed, "restored");
+        check_same_trainers(stopped, resumed, "restored");
         ck_assert_double_eq(fdm_trainer_warmup(stopped)->value, fdm_trainer_warmup(resumed)->value);
         train_to(resumed, 5, 4);
-        check_same(whole, resumed, list[k].label);
+        check_same_trainers(whole, resumed, list[k].label);
         ck_assert_int_eq(fdm_trainer_images(resumed), 5 * BATCH);
         fdm_trainer_free(&whole);
         fdm_trainer_free(&stopped);

@@ -12,6 +12,7 @@
 
 #include "fdm/config.h"
 #include "fdm/emulation.h"
+#include "fdm/ranks.h"
 #include "fdm/tensor.h"
 
 #ifdef __cplusplus
@@ -50,6 +51,7 @@ typedef struct fdm_run_options {
     const char *conv;    /* name of an fdm_conv_mode; NULL: the default.  The reference takes no notice */
     int threads;         /* 0: as many as OpenMP would use */
     fdm_recompute recompute; /* fdm/gradient.h only */
+    const fdm_ranks *ranks; /* fdm/train.h only: who shares the work; NULL: it is done alone */
     const fdm_emulation *emulation; /* NULL, or which layers to compute in which format; takes the place of `backend` */
 } fdm_run_options;
 

@@ -13,8 +13,11 @@
  *                        its features that reach to the k-th nearest other one       Kynkaanniemi et al. 2019
  *     recall             share of the reference within the images' manifold
  *
- * All statistics are f64, every sum in one order: the same for any number of threads.  Eigen- and singular values come
- * from LAPACK, whose last digits depend on the library installed; a build without it refuses what needs them.
+ * All statistics are f64, every sum in one order: the same for any number of threads, and of ranks (fdm/ranks.h), which like
+ * threads divide outputs, never a sum.  Eigen- and singular values come from LAPACK, whose last digits depend on the library
+ * installed (and with some on the CPU); a build without it refuses what needs them.
+ *
+ * Functions with `ranks` (NULL: one alone) are collective: all ranks call them with the same data, and get the same status.
  *
  * Frechet distances of N samples are too large by about a multiple of d^2/N: compare them at equal numbers of images.
  * The kernel distance has no such bias; its estimate may be slightly negative.
@@ -32,6 +35,7 @@
 #include <stdint.h>
 
 #include "fdm/dataset.h"
+#include "fdm/ranks.h"
 #include "fdm/status.h"
 
 #ifdef __cplusplus
@@ -48,14 +52,17 @@ typedef struct fdm_images {
 } fdm_images;
 
 /* Decodes the images of a data set, or, where there are more than max_images > 0 of them, that many chosen at random by
- * the seed, in their order.  Into an all-zero struct; free with fdm_images_free.
+ * the seed, in their order.  Each rank decodes a share; all get all.  Into an all-zero struct; free with fdm_images_free.
  * Errors: those of fdm_dataset_image; FDM_NO_RESOURCE. */
-FDM_API fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_images, uint64_t seed, fdm_error *err);
+FDM_API fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_images, uint64_t seed,
+                                   const fdm_ranks *ranks, fdm_error *err);
 /* Two random halves: the images with their order shuffled by the seed, cut in the middle (an odd one is left out).
  * Errors: FDM_BAD_INPUT for fewer than 2 images; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_images_split(fdm_images *half, fdm_images *other, const fdm_images *images, uint64_t seed,
                                     fdm_error *err);
 FDM_API void fdm_images_free(fdm_images *images);
+/* A rank's share of them, to make features of: borrowed, not to be freed. */
+FDM_API fdm_images fdm_images_share(const fdm_images *images, const fdm_ranks *ranks);
 
 /* One row of d features an image, (N, d). */
 typedef struct fdm_features {
@@ -64,6 +71,8 @@ typedef struct fdm_features {
     int d;
 } fdm_features;
 FDM_API void fdm_features_free(fdm_features *features);
+/* The rows of a rank's share of n images become those of all n.  Errors: FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_features_gather(fdm_features *features, int64_t n, const fdm_ranks *ranks, fdm_error *err);
 
 /* Pixels in their principal components.  A pixel is p/127.5 - 1, a feature w.(pixels - mean), the w orthonormal:
  * distances are those of images, but for what the components leave out. */
@@ -78,10 +87,12 @@ typedef struct fdm_pca {
 enum { FDM_PCA_MAX_SIDE = 8192 }; /* of the matrix whose eigenvectors are needed */
 
 /* The components of these images.  The covariance (or, for fewer images than pixels, the matrix of scalar products) is
- * summed in integers, so exact.  Into an all-zero struct; free with fdm_pca_free.
+ * summed in integers, so exact.  Every rank finds them; rank 0's are taken by all, whatever their LAPACKs.  Into an all-zero
+ * struct; free with fdm_pca_free.
  * Errors: FDM_BAD_INPUT for fewer than 2 images, images that are all equal, or more than FDM_PCA_MAX_SIDE images of more
  * than FDM_PCA_MAX_SIDE pixels; FDM_NO_RESOURCE out of memory or without LAPACK. */
-FDM_API fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, fdm_error *err);
+FDM_API fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, const fdm_ranks *ranks,
+                               fdm_error *err);
 /* Errors: FDM_BAD_INPUT for images of another size; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_pca_features(fdm_features *features, const fdm_pca *pca, const fdm_images *images, int threads,
                                     fdm_error *err);
@@ -111,13 +122,14 @@ FDM_API fdm_status fdm_frechet_distance(double *distance, const fdm_gaussian *a,
  * Errors: FDM_BAD_INPUT for other dimensions or sets smaller than a block; FDM_BAD_USAGE for block 1 or below 0;
  * FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block, const fdm_features *ref,
-                                       const fdm_features *images, uint64_t seed, int threads, fdm_error *err);
+                                       const fdm_features *images, uint64_t seed, int threads, const fdm_ranks *ranks,
+                                       fdm_error *err);
 
 /* inside[i] = 1 if point i lies within the manifold (k-th nearest neighbours) of the set, else 0; its mean is precision,
  * or recall with the sets exchanged.  Errors: FDM_BAD_INPUT for other dimensions or a set of k or fewer;
  * FDM_BAD_USAGE for k outside 1..64; FDM_NO_RESOURCE. */
 FDM_API fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, const fdm_features *set, int k,
-                                         int threads, fdm_error *err);
+                                         int threads, const fdm_ranks *ranks, fdm_error *err);
 
 /* ---- All of them, with intervals ---------------------------------------------------------------------------- */
 
@@ -134,6 +146,7 @@ typedef struct fdm_metric_options {
     double confidence; /* of the intervals: 0.95 */
     uint64_t seed;
     int threads; /* 0: as many as OpenMP would use */
+    const fdm_ranks *ranks; /* NULL: one alone */
     bool (*stop)(void *user); /* asked now and then, by several threads: true ends the call; or NULL */
     void *stop_user;
 } fdm_metric_options;

@@ -87,17 +87,24 @@ typedef struct fdm_train_hooks {
     void (*say)(void *user, const char *line);
     /* at the start (loss NaN) and after every update; loss: mean over the elements of the latest batch */
     void (*progress)(void *user, int64_t images, int64_t total, double loss);
-    /* a picture of the averaged network `model` (a model file's tensors) to `path`; `count` images of `steps` steps */
+    /* a picture of the averaged network `model` (a model file's tensors) to `path`; `count` images of `steps` steps; among
+     * ranks it is called on all of them at the same time, and rank 0 writes */
     fdm_status (*sample)(void *user, const fdm_tensors *model, const char *path, int count, int steps, fdm_error *err);
     /* true: finish the update, save, return FDM_INTERRUPTED */
     fdm_stop_fn stop;
+    /* among ranks, a file for when messages and steps of the backward pass took place (Chrome's trace format), or NULL */
+    const char *comm_trace;
 } fdm_train_hooks;
 
 /* What a run would do, for people: several lines, malloc'd, in *text.  Reads the data set.  Errors: as fdm_train. */
 FDM_API fdm_status fdm_train_describe(char **text, const fdm_train_settings *settings, const fdm_run_options *run,
                                       fdm_error *err);
 
-/* Trains in `run_dir` (made if it is not there) until settings->duration.  `resume`: goes on from the newest whole state
+/* Among ranks (run->ranks) every rank calls this with the same settings; rank 0 alone has the run directory, the others
+ * need the data only.  Each takes its part of every batch; all get the weights that one rank would get, to the bit, so a run
+ * may go on with another number of ranks.  An error on any of them ends all, with one message (fdm_ranks_agree).
+ *
+ * Trains in `run_dir` (made if it is not there) until settings->duration.  `resume`: goes on from the newest whole state
  * there, from the beginning if there is none yet; otherwise a directory that already holds a run is refused.
  * Errors: FDM_BAD_USAGE, FDM_BAD_INPUT (data, transfer, states), FDM_NO_RESOURCE (memory; the last state could not be
  * written), FDM_INTERRUPTED after saving. */

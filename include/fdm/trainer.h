@@ -12,6 +12,9 @@
  * Parameters, averages and moments are f32 on every backend: with the reference backend loss and gradients are f64, and a
  * gradient is rounded once, before the optimiser.
  *
+ * Several ranks (fdm/ranks.h) may share every batch: each has a trainer of its own and takes its part of the samples, and the
+ * gradients are summed along the same tree, so that all of them make the updates that one rank would make, to the bit.
+ *
  * Same bits for any number of threads, any instruction set, and for a batch in rounds of any power of two samples
  * (where no warm-up makes the number of calls matter).  fdm_trainer_save writes everything; fdm_trainer_restore goes on
  * as if nothing had happened, to the bit.
@@ -21,6 +24,7 @@
 
 #include "fdm/gradient.h"
 #include "fdm/loss.h"
+#include "fdm/ranks.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,6 +62,21 @@ FDM_API fdm_gradient *fdm_trainer_gradient(fdm_trainer *trainer); /* names, valu
 FDM_API const float *fdm_trainer_ema(const fdm_trainer *trainer); /* averaged parameters, laid out like the values */
 /* The warm-up's state; write it to start elsewhere than at the beginning. */
 FDM_API fdm_warmup *fdm_trainer_warmup(fdm_trainer *trainer);
+
+/* Whether `batch` samples in rounds of `batch_gpu` can be shared by so many ranks without changing a bit: both the number of
+ * ranks and of whole rounds (of samples, where a rank gets less than one round) on each must be powers of two.
+ * Errors: FDM_BAD_USAGE names what would work. */
+FDM_API fdm_status fdm_trainer_check_ranks(int64_t batch, int64_t batch_gpu, int ranks, fdm_error *err);
+/* Collective: all trainers get the state of rank 0's, and from now on this one makes samples rank B/P .. (rank + 1) B/P - 1 of
+ * every batch, in rounds of at most min(batch_gpu, B/P).  The warm-up moves on once for each batch_gpu samples of the batch,
+ * whoever makes them.  Network and options must be the same on all.  Call it once, before the first round; `ranks` must
+ * outlive the trainer.
+ * Errors: as fdm_trainer_check_ranks; FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_trainer_share(fdm_trainer *trainer, const fdm_ranks *ranks, int64_t batch_gpu, fdm_error *err);
+/* Among ranks, after the rounds and before fdm_trainer_update: waits for the sum of all gradients, then brings statuses and
+ * flags together (fdm_ranks_agree).  A rank that failed on the way comes here, too, with that status in `mine`.  After an
+ * error, on all ranks, the trainer is as before the first round of this update.  Alone: returns `mine`. */
+FDM_API fdm_status fdm_trainer_agree(fdm_trainer *trainer, fdm_status mine, unsigned *flags, fdm_error *err);
 
 /* One loss call.  Of `args` n, y, sigma, noise_unit, labels, dropout and stop are read, D and loss are given out;
  * weight and scale are the trainer's own (weight may be NULL; else it receives lambda, (N)).

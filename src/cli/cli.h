@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fdm/status.h"
+#include "fdm/ranks.h"
 
 /* Every command, in the order of the help. */
 #define FDM_COMMANDS(X) \
@@ -112,6 +112,10 @@ struct fdm_option {
 #define FDM_OPTION_FLOATLIST(S, field, long_name, lo, hi, value_name, text)                                    \
     {.name = (long_name), .type = FDM_TYPE_FLOATLIST, .offset = FDM_OFFSET(S, field, struct fdm_floatlist), \
      .fmin = (lo), .fmax = (hi), .value = (value_name), .help = (text)}
+/* Of commands over ranks; then fdm_cli_ranks. */
+#define FDM_OPTION_RANK_TIMEOUT(S, field)                      \
+    FDM_OPTION_FLOAT(S, field, "rank-timeout", 0, 1e6, "SEC", \
+                     "among MPI ranks: how long one may be waited for; 0: for ever")
 #define FDM_OPTION_END {.name = NULL}
 
 enum { FDM_MAX_OPTIONS = 96 }; /* of one command */
@@ -130,7 +134,8 @@ struct fdm_cli {
     const char *isa; /* --isa, checked against this CPU; NULL: FDM_ISA or the best */
     const char *conv; /* --conv; NULL: the default */
     int backend;     /* FDM_CLI_BACKEND_* */
-    bool quiet, verbose;
+    bool quiet, verbose; /* of several ranks all but the first are quiet */
+    const fdm_ranks *ranks; /* of a command with `over_ranks`: who shares its work; NULL: it is alone */
     bool given[FDM_MAX_OPTIONS]; /* by index in the option table; see fdm_cli_given */
 };
 
@@ -144,12 +149,17 @@ struct fdm_command {
     const struct fdm_option *options;
     const void *defaults; /* struct that options write to, before they do */
     size_t options_size;
+    bool over_ranks; /* mpirun may start several: run is then called on every rank, and main makes them agree on its status */
     fdm_status (*run)(const struct fdm_cli *cli, const void *options, fdm_error *err);
 };
 
 #define FDM_DECLARE_COMMAND(name) extern const struct fdm_command fdm_cmd_##name;
 FDM_COMMANDS(FDM_DECLARE_COMMAND)
 #undef FDM_DECLARE_COMMAND
+
+enum { FDM_RANK_TIMEOUT = 300 };
+/* The command's ranks with that timeout, kept in *room; NULL where it is alone. */
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room);
 
 /* Whether the user gave that option of the command, or the value is its default. */
 bool fdm_cli_given(const struct fdm_cli *cli, const char *option);
@@ -204,6 +214,7 @@ void fdm_progress_note(struct fdm_progress *p, const char *note);
 void fdm_progress_pause(struct fdm_progress *p);
 /* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
 void fdm_progress_end(struct fdm_progress *p, bool done);
+double fdm_cli_now(void); /* seconds, of a clock that is never set back */
 
 /* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */

@@ -20,12 +20,12 @@ struct metric_options {
     int space;
     const char *classifier, *train_classifier, *save_stats;
     int64_t epochs, components, k, block, bootstrap, max_images, seed;
-    double confidence;
+    double confidence, rank_timeout;
     bool json;
 };
 
 static const struct metric_options defaults = {
-    .space = -1, .epochs = 30, .components = 64, .k = 3, .bootstrap = 200, .confidence = 0.95};
+    .space = -1, .epochs = 30, .components = 64, .k = 3, .bootstrap = 200, .confidence = 0.95, .rank_timeout = FDM_RANK_TIMEOUT};
 static const struct fdm_option options[] = {
     FDM_OPTION_ENUM(struct metric_options, space, "space", spaces,
                     "which features (default: pixels, and the classifier's if there is one)"),
@@ -45,6 +45,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(struct metric_options, confidence, "confidence", 0.01, 0.9999, "X", "of the intervals"),
     FDM_OPTION_INT(struct metric_options, seed, "seed", 0, INT64_MAX, "N", "of every random choice"),
     FDM_OPTION_FLAG(struct metric_options, json, "json", "write JSON"),
+    FDM_OPTION_RANK_TIMEOUT(struct metric_options, rank_timeout),
     FDM_OPTION_END,
 };
 
@@ -59,6 +60,7 @@ struct side {
 struct job {
     const struct fdm_cli *cli;
     const struct metric_options *o;
+    const fdm_ranks *ranks;
     struct side ref, images;
     bool measures; /* false: only trains, or saves statistics */
     fdm_classifier *classifier;
@@ -66,20 +68,28 @@ struct job {
     json_t *results; /* of --json */
 };
 
+/* Ranks share the images and all measures; each trains the classifier, reads the statistics and finds the covariances by
+ * itself.  After what can fail on one of them alone they agree, so that all go on, or none. */
+static fdm_status agree(const struct job *j, fdm_status mine, fdm_error *err) {
+    return fdm_ranks_agree(j->ranks, mine, NULL, err);
+}
+
 /* ---- What goes in ------------------------------------------------------------------------------------------ */
 
-static fdm_status read_images(struct side *side, const struct metric_options *o, fdm_error *err) {
+static fdm_status read_images(struct side *side, const struct job *j, fdm_error *err) {
     fdm_dataset *set = NULL;
     fdm_status status = fdm_dataset_open(&set, side->path, &(fdm_dataset_options){.cache_bytes = 1}, err);
-    if (status == FDM_OK) status = fdm_images_read(&side->images, set, o->max_images, (uint64_t)o->seed, err);
+    status = agree(j, status, err);
+    if (status == FDM_OK)
+        status = fdm_images_read(&side->images, set, j->o->max_images, (uint64_t)j->o->seed, j->ranks, err);
     fdm_dataset_free(&set);
     return status;
 }
 
-static fdm_status read_side(struct side *side, const char *path, bool as_ref, const struct metric_options *o, fdm_error *err) {
+static fdm_status read_side(struct side *side, const char *path, bool as_ref, const struct job *j, fdm_error *err) {
     side->path = path;
     side->is_file = fdm_tensorfile_check_name(path, NULL) == FDM_OK;
-    return side->is_file ? fdm_metric_stats_read(&side->stats, path, as_ref, err) : read_images(side, o, err);
+    return side->is_file ? agree(j, fdm_metric_stats_read(&side->stats, path, as_ref, err), err) : read_images(side, j, err);
 }
 
 /* REF against itself: two halves of it. */
@@ -91,7 +101,7 @@ static fdm_status split(struct job *j, fdm_error *err) {
     const fdm_status status = fdm_images_split(&j->ref.images, &j->images.images, &whole, (uint64_t)j->o->seed, err);
     j->images.path = j->ref.path;
     free(whole.pixels);
-    return status;
+    return agree(j, status, err);
 }
 
 static fdm_status check_options(const struct fdm_cli *cli, const struct metric_options *o, fdm_error *err) {
@@ -103,8 +113,9 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct metric_o
         return fdm_fail(err, FDM_BAD_USAGE, "--epochs goes with --train-classifier");
     if (o->bootstrap == 1) return fdm_fail(err, FDM_BAD_USAGE, "--bootstrap 1: wants 0, or 2 and more");
     fdm_status status = FDM_OK;
-    if (o->train_classifier) status = fdm_output_check(o->train_classifier, false, err);
-    if (status == FDM_OK && o->save_stats) status = fdm_output_check(o->save_stats, true, err);
+    const bool writes = fdm_ranks_is_first(cli->ranks);
+    if (writes && o->train_classifier) status = fdm_output_check(o->train_classifier, false, err);
+    if (status == FDM_OK && writes && o->save_stats) status = fdm_output_check(o->save_stats, true, err);
     return status;
 }
 
@@ -143,11 +154,12 @@ static fdm_status get_classifier(struct job *j, fdm_error *err) {
         status = fdm_dataset_open(&set, j->cli->args[0], &(fdm_dataset_options){.use_labels = true, .cache_bytes = 1}, err);
         if (status == FDM_OK) status = fdm_classifier_train(&j->classifier, set, &train, &how, err);
         if (j->progress.total) fdm_progress_end(&j->progress, status == FDM_OK);
-        if (status == FDM_OK) status = fdm_classifier_save(j->classifier, j->o->train_classifier, err);
+        if (status == FDM_OK && fdm_ranks_is_first(j->ranks))
+            status = fdm_classifier_save(j->classifier, j->o->train_classifier, err);
         fdm_dataset_free(&set);
     }
     if (status == FDM_OK && j->classifier) say_classifier(j);
-    return status;
+    return agree(j, status, err);
 }
 
 /* ---- One space --------------------------------------------------------------------------------------------- */
@@ -155,16 +167,19 @@ static fdm_status get_classifier(struct job *j, fdm_error *err) {
 /* Features of a side that has images, in the space of the reference. */
 static fdm_status find_features(fdm_metric_stats *stats, struct job *j, const struct side *side, int space, const fdm_pca *pca,
                                 fdm_error *err) {
+    const fdm_images share = fdm_images_share(&side->images, j->ranks);
     fdm_status status;
     if (space == PIXELS) {
-        status = fdm_pca_features(&stats->features, pca, &side->images, j->cli->threads, err);
+        status = fdm_pca_features(&stats->features, pca, &share, j->cli->threads, err);
         stats->fingerprint = fdm_pca_fingerprint(pca);
     } else {
-        status = fdm_classifier_features(&stats->features, NULL, j->classifier, &side->images, err);
+        status = fdm_classifier_features(&stats->features, NULL, j->classifier, &share, err);
         stats->fingerprint = fdm_classifier_describe(j->classifier).fingerprint;
     }
+    status = agree(j, status, err);
+    if (status == FDM_OK) status = fdm_features_gather(&stats->features, side->images.n, j->ranks, err);
     if (status == FDM_OK) status = fdm_gaussian_fit(&stats->gaussian, &stats->features, j->cli->threads, err);
-    return status;
+    return agree(j, status, err);
 }
 
 /* A file's statistics are taken as they are: `stats` borrows them, and is given back by release. */
@@ -238,11 +253,12 @@ static fdm_status measure(struct job *j, int space, const fdm_metric_stats *ref,
     const fdm_metric_side b = {images->features.values ? &images->features : NULL, &images->gaussian};
     const fdm_metric_options how = {.k = (int)o->k, .block = o->block, .bootstrap = (int)o->bootstrap,
                                     .confidence = o->confidence, .seed = (uint64_t)o->seed, .threads = j->cli->threads,
+                                    .ranks = j->ranks,
                                     .stop = fdm_stop_if_interrupted};
     fdm_metric_report report;
     fdm_status status = check_space(j, ref, images, err);
     if (status == FDM_OK) status = fdm_metric_measure(&report, &a, &b, &how, err);
-    if (status != FDM_OK) return status;
+    if (status != FDM_OK || !fdm_ranks_is_first(j->ranks)) return status;
     if (o->json) return add_json(j, space, &report, pca, err);
     print_report(j, space, &report, pca);
     return FDM_OK;
@@ -251,7 +267,8 @@ static fdm_status measure(struct job *j, int space, const fdm_metric_stats *ref,
 /* The components of REF: a file's own, or found now. */
 static fdm_status find_pca(fdm_pca *found, const fdm_pca **pca, const struct job *j, fdm_error *err) {
     *pca = j->ref.is_file ? &j->ref.stats.pca : found;
-    if (!j->ref.is_file) return fdm_pca_fit(found, &j->ref.images, (int)j->o->components, j->cli->threads, err);
+    if (!j->ref.is_file)
+        return fdm_pca_fit(found, &j->ref.images, (int)j->o->components, j->cli->threads, j->ranks, err);
     if ((*pca)->components || j->images.is_file) return FDM_OK;
     return fdm_fail(err, FDM_BAD_INPUT,
                     "%s: knows no components (pca.components), so %s cannot be brought into its space; give the images of REF, "
@@ -266,7 +283,7 @@ static fdm_status run_space(struct job *j, int space, fdm_error *err) {
     if (status == FDM_OK) status = find_stats(&ref, j, &j->ref, space, pca, err);
     if (status == FDM_OK && j->measures) status = find_stats(&images, j, &j->images, space, pca, err);
     if (status == FDM_OK && j->measures) status = measure(j, space, &ref, &images, pca, err);
-    if (status == FDM_OK && j->o->save_stats) {
+    if (status == FDM_OK && j->o->save_stats && fdm_ranks_is_first(j->ranks)) {
         if (space == PIXELS && !j->ref.is_file) ref.pca = found;
         status = fdm_metric_stats_write(&ref, j->o->save_stats, err);
         if (!j->ref.is_file) ref.pca = (fdm_pca){0};
@@ -274,7 +291,7 @@ static fdm_status run_space(struct job *j, int space, fdm_error *err) {
     release(&images, &j->images);
     release(&ref, &j->ref);
     fdm_pca_free(&found);
-    return status;
+    return agree(j, status, err);
 }
 
 /* ---- Command ----------------------------------------------------------------------------------------------- */
@@ -316,9 +333,9 @@ static fdm_status choose_space(int *space, const struct job *j, fdm_error *err) 
 static fdm_status work(struct job *j, fdm_error *err) {
     int space = PIXELS;
     fdm_status status = get_classifier(j, err);
-    if (status == FDM_OK) status = read_side(&j->ref, j->cli->args[0], true, j->o, err);
+    if (status == FDM_OK) status = read_side(&j->ref, j->cli->args[0], true, j, err);
     if (status == FDM_OK && j->measures && j->cli->nargs > 1)
-        status = read_side(&j->images, j->cli->args[1], false, j->o, err);
+        status = read_side(&j->images, j->cli->args[1], false, j, err);
     else if (status == FDM_OK && j->measures)
         status = split(j, err);
     if (status == FDM_OK) status = choose_space(&space, j, err);
@@ -326,15 +343,17 @@ static fdm_status work(struct job *j, fdm_error *err) {
         if (space != CLASSIFIER) status = run_space(j, PIXELS, err);
         if (status == FDM_OK && space != PIXELS) status = run_space(j, CLASSIFIER, err);
     }
-    if (status == FDM_OK && j->o->json) status = print_json(j, err);
+    if (status == FDM_OK && j->o->json && fdm_ranks_is_first(j->ranks)) status = print_json(j, err);
     return status;
 }
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct metric_options *o = values;
-    struct job j = {.cli = cli, .o = o, .measures = cli->nargs > 1 || !(o->train_classifier || o->save_stats)};
+    fdm_ranks room;
+    struct job j = {.cli = cli, .o = o, .ranks = fdm_cli_ranks(cli, o->rank_timeout, &room), .measures = cli->nargs > 1 || !(o->train_classifier || o->save_stats)};
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK && !(j.results = json_array())) status = fdm_fail_oom(err, "JSON", 0);
+    status = agree(&j, status, err);
     if (status == FDM_OK) status = work(&j, err);
     fdm_metric_stats_free(&j.ref.stats);
     fdm_metric_stats_free(&j.images.stats);
@@ -363,7 +382,10 @@ const struct fdm_command fdm_cmd_metric = {
         "An interval holds the expectation of the measure at these numbers of images.\n"
         "\n"
         "A statistics file (.npz, .safetensors) holds mu and sigma, from which the Frechet distance follows, or features (N, d),\n"
-        "from which everything does; --save-stats writes both.  mu_ref and sigma_ref, where REF has them, go before mu, sigma.",
+        "from which everything does; --save-stats writes both.  mu_ref and sigma_ref, where REF has them, go before mu, sigma.\n"
+        "\n"
+        "Over several machines (mpirun -n 4 fdm metric ..., see recipes/) the ranks share images, features, neighbours, blocks and\n"
+        "resamplings; all must see the files.  The numbers are the same, and the first rank prints and writes them.",
     .examples = "  fdm metric data/emoji32.zip samples/\n"
                 "  fdm metric data/emoji32.zip                                    # halves of it: the floor\n"
                 "  fdm metric data/emoji32.zip --train-classifier emoji.safetensors\n"
@@ -374,5 +396,6 @@ const struct fdm_command fdm_cmd_metric = {
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof defaults,
+    .over_ranks = true,
     .run = run,
 };

@@ -20,7 +20,7 @@ struct sample_options {
     struct fdm_intlist seeds;
     int64_t steps, class_index, batch;
     int solver, rng;
-    double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise;
+    double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise, rank_timeout;
     bool subdirs;
 };
 
@@ -30,7 +30,8 @@ static const char *const rng_names[] = {FDM_RNG_KINDS(NAME) NULL};
 #undef NAME
 
 static const struct sample_options defaults = {.steps = 18, .class_index = -1, .batch = 64, .sigma_min = 0.002,
-                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1};
+                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1,
+                                               .rank_timeout = FDM_RANK_TIMEOUT};
 static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
@@ -51,12 +52,14 @@ static const struct fdm_option options[] = {
     FDM_OPTION_ENUM(struct sample_options, rng, "rng", rng_names, "whose random numbers a seed stands for"),
     FDM_OPTION_STRING(struct sample_options, latents, "latents", "FILE", "tensors latents (N,C,R,R) [noise (steps,N,C,R,R)] [class_labels] instead of seeds"),
     FDM_OPTION_STRING(struct sample_options, save_tensors, "save-tensors", "FILE", "x_final, t_steps, x_call, D_call, call_sigma ... as tensors"),
+    FDM_OPTION_RANK_TIMEOUT(struct sample_options, rank_timeout),
     FDM_OPTION_END,
 };
 
 /* One whole run: everything that is n samples long. */
 struct job {
     const struct sample_options *o;
+    const fdm_ranks *ranks; /* each has a share of the samples, and of everything n samples long fills its share only */
     fdm_sample_options how;
     fdm_denoiser *denoiser;
     const fdm_config *config;
@@ -324,13 +327,15 @@ static fdm_status sample_batch(struct job *j, fdm_error *err) {
 
 /* --- outputs --- */
 
-/* Before the work begins: can everything be written? */
-static fdm_status check_outputs(const struct sample_options *o, fdm_error *err) {
+/* Before the work begins: can everything be written?  Images by every rank, the rest by the first. */
+static fdm_status check_outputs(const struct job *j, fdm_error *err) {
+    const struct sample_options *o = j->o;
+    const bool first = fdm_ranks_is_first(j->ranks);
     fdm_status status = o->outdir ? fdm_make_folders(o->outdir, err) : FDM_OK;
     if (status == FDM_OK && o->outdir && access(o->outdir, W_OK | X_OK) != 0)
         status = fdm_fail(err, FDM_NO_RESOURCE, "%s: cannot write here: %s", o->outdir, strerror(errno));
-    if (status == FDM_OK && o->grid) status = fdm_output_check(o->grid, false, err);
-    if (status == FDM_OK && o->save_tensors) status = fdm_output_check(o->save_tensors, true, err);
+    if (status == FDM_OK && first && o->grid) status = fdm_output_check(o->grid, false, err);
+    if (status == FDM_OK && first && o->save_tensors) status = fdm_output_check(o->save_tensors, true, err);
     return status;
 }
 
@@ -350,13 +355,51 @@ static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err
     return fdm_png_write(path, j->pixels + place(j, index, j->keep), r, r, j->config->img_channels, err);
 }
 
+/* The ranks after a batch each, so that what one of them runs into soon ends all.  A batch that took this one `seconds` may
+ * take another twice as long, and the time that silence is allowed on top. */
+static fdm_status agree_after(const struct job *j, fdm_status mine, double seconds, fdm_error *err) {
+    if (!j->ranks) return mine;
+    fdm_ranks patient = *j->ranks;
+    if (patient.timeout > 0) patient.timeout += seconds;
+    return fdm_ranks_agree(&patient, mine, NULL, err);
+}
+
+static fdm_status run_batch(struct job *j, fdm_error *err) {
+    fdm_status status = j->count ? sample_batch(j, err) : FDM_OK;
+    for (int i = 0; i < j->count && status == FDM_OK && j->o->outdir; i++) status = write_image(j, j->first + i, err);
+    return status;
+}
+
+/* This rank's share; as many batches on every rank, the last of them perhaps an empty one. */
 static fdm_status run_batches(struct job *j, fdm_error *err) {
+    const fdm_ranks_share mine = fdm_ranks_share_of(j->ranks, j->n), largest = fdm_ranks_share_for(j->ranks, j->n, 0);
     fdm_status status = FDM_OK;
-    for (int64_t first = 0; first < j->n && status == FDM_OK; first += j->count) {
-        j->first = (int)first;
-        j->count = (int)(j->n - first < j->o->batch ? j->n - first : j->o->batch);
-        status = sample_batch(j, err);
-        for (int i = 0; i < j->count && status == FDM_OK && j->o->outdir; i++) status = write_image(j, first + i, err);
+    for (int64_t done = 0; done < largest.end && status == FDM_OK; done += j->o->batch) {
+        const double start = fdm_cli_now();
+        const int64_t left = mine.end - mine.first - done;
+        j->first = (int)(mine.first + done);
+        j->count = (int)(left < 0 ? 0 : left < j->o->batch ? left : j->o->batch);
+        status = run_batch(j, err);
+        status = agree_after(j, status, fdm_cli_now() - start, err);
+    }
+    return status;
+}
+
+/* What the first rank writes, from all of them. */
+static fdm_status gather_outputs(struct job *j, fdm_error *err) {
+    const size_t per = j->per_sample;
+    fdm_status status = FDM_OK;
+    if (j->o->grid) status = fdm_ranks_gather(j->ranks, j->pixels, per, j->n, err);
+    if (status != FDM_OK || !j->o->save_tensors) return status;
+    status = fdm_ranks_gather(j->ranks, j->x, per * sizeof *j->x, j->n, err);
+    if (status == FDM_OK) status = fdm_ranks_gather(j->ranks, j->latents, per * sizeof *j->latents, j->n, err);
+    if (status == FDM_OK && j->labels)
+        status = fdm_ranks_gather(j->ranks, j->labels, (size_t)j->config->label_dim * sizeof *j->labels, j->n, err);
+    const fdm_tensor *const recorded[] = {fdm_tensors_find(&j->record, "x_call"), fdm_tensors_find(&j->record, "D_call")};
+    for (size_t k = 0; k < FDM_ARRAY_LEN(recorded); k++) { /* (calls, N, C, R, R) */
+        const size_t item = per * fdm_dtype_size(recorded[k]->dtype);
+        for (int64_t call = 0; call < recorded[k]->shape[0] && status == FDM_OK; call++)
+            status = fdm_ranks_gather(j->ranks, (char *)recorded[k]->data + (size_t)(call * j->n) * item, item, j->n, err);
     }
     return status;
 }
@@ -392,7 +435,8 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct sample_options *o = values;
     const fdm_run_options how = fdm_cli_run_options(cli);
-    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors};
+    fdm_ranks room;
+    struct job j = {.o = o, .ranks = fdm_cli_ranks(cli, o->rank_timeout, &room), .how = solver_options(o), .keep = o->grid || o->save_tensors};
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);
@@ -400,14 +444,17 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
         j.config = fdm_denoiser_config(j.denoiser);
         status = prepare(&j, err);
     }
-    if (status == FDM_OK) status = check_outputs(o, err); /* bad input leaves no folder behind */
+    if (status == FDM_OK) status = check_outputs(&j, err); /* bad input leaves no folder behind */
     if (status == FDM_OK && o->save_tensors) status = start_record(&j, err);
+    status = fdm_ranks_agree(j.ranks, status, NULL, err);
     if (status == FDM_OK) {
-        fdm_progress_start(&j.progress, cli, "sampling", "evaluations", j.n * fdm_sample_nfe(&j.how));
+        fdm_progress_start(&j.progress, cli, "sampling", j.ranks ? "evaluations on each rank" : "evaluations",
+                           fdm_ranks_share_for(j.ranks, j.n, 0).end * fdm_sample_nfe(&j.how));
         status = run_batches(&j, err);
         fdm_progress_end(&j.progress, status == FDM_OK);
     }
-    if (status == FDM_OK) status = write_outputs(&j, err);
+    if (status == FDM_OK) status = gather_outputs(&j, err);
+    if (status == FDM_OK && fdm_ranks_is_first(j.ranks)) status = write_outputs(&j, err);
     if (status == FDM_OK && cli->verbose)
         fprintf(stderr, "%lld images, %d network evaluations each, on %s\n", (long long)j.n, fdm_sample_nfe(&j.how),
                 fdm_denoiser_backend_name(j.denoiser));
@@ -424,12 +471,15 @@ const struct fdm_command fdm_cmd_sample = {
         "the batch, the threads or the instruction set.  The seeds are those of the published generate script: torch-cpu\n"
         "gives its images when it runs on the CPU, torch-cuda those of a GPU.  The published script uses its DPM solver\n"
         "for the first batch only and the EDM sampler for the rest; here the solver asked for makes every image.\n"
-        "--latents takes the noise from a file instead, for instance from a GPU run.",
+        "--latents takes the noise from a file instead, for instance from a GPU run.\n"
+        "Over several machines (mpirun -n 4 fdm sample ..., see recipes/) each rank makes a share of the images, the same ones to\n"
+        "the bit, and writes their PNGs to --outdir, which all must see; the first rank writes --grid and --save-tensors.",
     .examples = "  fdm sample --model model.safetensors --outdir out --seeds 0-63 --grid out/grid.png\n"
                 "  fdm sample --model model.safetensors --outdir out --solver dpm --steps 10 --class 3\n"
                 "  fdm sample --model model.safetensors --latents z.npz --save-tensors states.safetensors\n",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof defaults,
+    .over_ranks = true,
     .run = run,
 };

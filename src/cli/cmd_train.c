@@ -17,7 +17,8 @@
 
 struct train_options {
     fdm_train_settings s;
-    const char *outdir, *resume;
+    const char *outdir, *resume, *trace_comm;
+    double rank_timeout;
     struct fdm_intlist cres, attn;
     int cond, xflip, arch, precond, recompute; /* cond, xflip: index into booleans */
     bool nosubdir, dry_run, warmup_restart;
@@ -39,6 +40,7 @@ static const struct train_options defaults = {
           .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .save_minutes = 30, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
     .recompute = FDM_RECOMPUTE_NORM,
+    .rank_timeout = FDM_RANK_TIMEOUT,
 };
 #define T struct train_options
 static const struct fdm_option options[] = {
@@ -76,6 +78,8 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(T, resume, "resume", "DIR", "run directory to go on with"),
     FDM_OPTION_FLAG(T, warmup_restart, "warmup_restart", "with --resume: the warm-up starts over, as published"),
     FDM_OPTION_ENUM(T, recompute, "recompute", recompute_choices, "save memory by computing twice: nothing, norms, whole blocks"),
+    FDM_OPTION_RANK_TIMEOUT(T, rank_timeout),
+    FDM_OPTION_STRING(T, trace_comm, "trace-comm", "FILE", "among MPI ranks: when messages were under way, for chrome://tracing"),
     FDM_OPTION_FLAG(T, nosubdir, "nosubdir", "use --outdir itself as the run directory"),
     {.name = "dry-run", .letter = 'n', .type = FDM_TYPE_FLAG, .offset = FDM_OFFSET(T, dry_run, bool),
      .help = "say what would be done, and do nothing"},
@@ -195,6 +199,7 @@ struct session {
     const struct fdm_cli *cli;
     struct fdm_progress progress;
     fdm_run_options how;
+    fdm_ranks ranks; /* what how.ranks points to among ranks */
     bool started;
 };
 
@@ -268,28 +273,45 @@ static fdm_status draw_samples(uint8_t *pixels, struct sampled *s, int first, in
     return status;
 }
 
+/* This rank's images of a picture. */
+static fdm_status draw_share(uint8_t *pixels, const fdm_tensors *model, const char *path, const fdm_config *c,
+                             fdm_ranks_share mine, int steps, const fdm_run_options *how, fdm_error *err) {
+    struct sampled s = {0};
+    fdm_status status = fdm_denoiser_create(&s.denoiser, c, model, path, how, err);
+    if (status == FDM_OK && c->label_dim) {
+        s.labels = calloc((size_t)SAMPLED_AT_ONCE * (size_t)c->label_dim, sizeof *s.labels);
+        if (!s.labels) status = fdm_fail_oom(err, "labels", (size_t)c->label_dim);
+    }
+    for (int first = (int)mine.first; first < mine.end && status == FDM_OK; first += SAMPLED_AT_ONCE)
+        status = draw_samples(pixels, &s, first, fdm_min_int(SAMPLED_AT_ONCE, (int)mine.end - first), steps, err);
+    fdm_denoiser_free(&s.denoiser);
+    free(s.labels);
+    return status;
+}
+
+static fdm_status write_picture(const uint8_t *pixels, int count, const fdm_config *c, const char *path, fdm_error *err) {
+    fdm_image grid = {0};
+    fdm_status status =
+        fdm_image_grid(&grid, pixels, count, c->img_channels, c->img_resolution, c->img_resolution, false, 0, err);
+    if (status == FDM_OK) status = fdm_png_write(path, grid.pixels, grid.width, grid.height, grid.channels, err);
+    fdm_image_free(&grid);
+    return status;
+}
+
 static fdm_status sample_picture(void *user, const fdm_tensors *model, const char *path, int count, int steps,
                                  fdm_error *err) {
     const struct session *session = user;
-    struct sampled s = {0};
-    fdm_image grid = {0};
+    const fdm_ranks *ranks = session->how.ranks;
     fdm_config c;
     uint8_t *pixels = NULL;
     fdm_status status = fdm_config_from_tensors(&c, model, path, err);
-    if (status == FDM_OK) status = fdm_denoiser_create(&s.denoiser, &c, model, path, &session->how, err);
-    if (status == FDM_OK) {
-        if (c.label_dim) s.labels = calloc((size_t)SAMPLED_AT_ONCE * (size_t)c.label_dim, sizeof *s.labels);
-        pixels = malloc((size_t)count * (size_t)c.img_channels * (size_t)c.img_resolution * (size_t)c.img_resolution);
-        if (!pixels || (c.label_dim && !s.labels)) status = fdm_fail_oom(err, "samples", (size_t)count);
-    }
-    for (int first = 0; first < count && status == FDM_OK; first += SAMPLED_AT_ONCE)
-        status = draw_samples(pixels, &s, first, fdm_min_int(SAMPLED_AT_ONCE, count - first), steps, err);
+    const size_t per = status == FDM_OK ? (size_t)c.img_channels * (size_t)c.img_resolution * (size_t)c.img_resolution : 0;
+    if (status == FDM_OK && !(pixels = malloc((size_t)count * per))) status = fdm_fail_oom(err, "samples", (size_t)count * per);
     if (status == FDM_OK)
-        status = fdm_image_grid(&grid, pixels, count, c.img_channels, c.img_resolution, c.img_resolution, false, 0, err);
-    if (status == FDM_OK) status = fdm_png_write(path, grid.pixels, grid.width, grid.height, grid.channels, err);
-    fdm_image_free(&grid);
-    fdm_denoiser_free(&s.denoiser);
-    free(s.labels);
+        status = draw_share(pixels, model, path, &c, fdm_ranks_share_of(ranks, count), steps, &session->how, err);
+    status = fdm_ranks_agree(ranks, status, NULL, err);
+    if (status == FDM_OK) status = fdm_ranks_gather(ranks, pixels, per, count, err);
+    if (status == FDM_OK && fdm_ranks_is_first(ranks)) status = write_picture(pixels, count, &c, path, err);
     free(pixels);
     return status;
 }
@@ -301,33 +323,68 @@ static fdm_status dry_run(const fdm_train_settings *s, const char *run_dir, cons
     const fdm_status status = fdm_train_describe(&text, s, how, err);
     if (status != FDM_OK) return status;
     json = fdm_train_settings_json(s);
-    printf("run directory %s\n%s\nsettings     %s\nnothing was done (--dry-run)\n", run_dir, text, json ? json : "");
+    if (fdm_ranks_is_first(how->ranks))
+        printf("run directory %s\n%s\nsettings     %s\nnothing was done (--dry-run)\n", run_dir, text, json ? json : "");
     free(text);
     free(json);
     return FDM_OK;
+}
+
+enum { PATH_ROOM = 4096 };
+
+/* Settings and run directory, from the options. */
+static fdm_status choose_run(fdm_train_settings *s, char run_dir[PATH_ROOM], const struct fdm_cli *cli,
+                             const struct train_options *o, fdm_error *err) {
+    fdm_status status = o->resume ? resumed_settings(s, cli, o, err) : fresh_settings(s, cli, o, err);
+    if (status == FDM_OK) status = fdm_train_check(s, err);
+    if (status == FDM_OK && o->resume && snprintf(run_dir, PATH_ROOM, "%s", o->resume) >= PATH_ROOM)
+        status = fdm_fail(err, FDM_BAD_USAGE, "--resume: the path is too long");
+    if (status == FDM_OK && !o->resume) status = run_dir_name(run_dir, PATH_ROOM, o, s, err);
+    return status;
+}
+
+/* Rank 0 chooses; the others get its settings as JSON.  *owned: the strings of *s are. */
+static fdm_status agree_on_run(fdm_train_settings *s, char run_dir[PATH_ROOM], bool *owned, const struct fdm_cli *cli,
+                               const struct train_options *o, fdm_error *err) {
+    const bool first = fdm_ranks_is_first(cli->ranks);
+    fdm_status status = first ? choose_run(s, run_dir, cli, o, err) : FDM_OK;
+    char *json = first && status == FDM_OK && cli->ranks ? fdm_train_settings_json(s) : NULL;
+    *owned = first && o->resume;
+    if (!cli->ranks) return status;
+    if (first && status == FDM_OK && !json) status = fdm_fail_oom(err, "settings", 0);
+    uint64_t bytes = json ? strlen(json) + 1 : 0;
+    status = fdm_ranks_agree(cli->ranks, status, NULL, err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(cli->ranks, &bytes, sizeof bytes, err);
+    if (status == FDM_OK && !json && !(json = malloc(bytes))) status = fdm_fail_oom(err, "settings", bytes);
+    status = fdm_ranks_agree(cli->ranks, status, NULL, err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(cli->ranks, json, bytes, err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(cli->ranks, run_dir, PATH_ROOM, err);
+    if (status == FDM_OK && !first) status = fdm_train_settings_parse(s, json, bytes - 1, "settings of rank 0", err);
+    if (!first) *owned = status == FDM_OK;
+    s->warmup_restart = o->warmup_restart;
+    free(json);
+    return fdm_ranks_agree(cli->ranks, status, NULL, err);
 }
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct train_options *o = values;
     struct session session = {.cli = cli, .how = fdm_cli_run_options(cli)};
     fdm_train_settings s = {0};
-    char run_dir[4096];
+    bool owned = false;
+    char run_dir[PATH_ROOM] = "";
     session.how.recompute = (fdm_recompute)o->recompute;
+    session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, &session.ranks);
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
-    fdm_status status = o->resume ? resumed_settings(&s, cli, o, err) : fresh_settings(&s, cli, o, err);
-    if (status == FDM_OK) status = fdm_train_check(&s, err);
+    fdm_status status = agree_on_run(&s, run_dir, &owned, cli, o, err);
     if (status == FDM_OK) session.how.conv = fdm_conv_mode_name((fdm_conv_mode)s.conv); /* sampled pictures too */
-    if (status == FDM_OK && o->resume && (size_t)snprintf(run_dir, sizeof run_dir, "%s", o->resume) >= sizeof run_dir)
-        status = fdm_fail(err, FDM_BAD_USAGE, "--resume: the path is too long");
-    if (status == FDM_OK && !o->resume) status = run_dir_name(run_dir, sizeof run_dir, o, &s, err);
-    const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted};
+    const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted, o->trace_comm};
     if (status == FDM_OK && o->dry_run) status = dry_run(&s, run_dir, &session.how, err);
     else if (status == FDM_OK) {
         status = fdm_train(run_dir, &s, o->resume != NULL, &session.how, &hooks, err);
         if (session.started) fdm_progress_end(&session.progress, status == FDM_OK);
     }
-    if (o->resume) fdm_train_settings_free(&s);
+    if (owned) fdm_train_settings_free(&s);
     return status;
 }
 
@@ -353,5 +410,6 @@ const struct fdm_command fdm_cmd_train = {
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof defaults,
+    .over_ranks = true,
     .run = run,
 };

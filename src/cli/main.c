@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "base/threads.h"
 #include "cli/cli.h"
+#include "cli/ranks_mpi.h"
 #include "fdm/version.h"
 #include "simd/kernels.h"
 
@@ -70,6 +71,13 @@ bool fdm_cli_given(const struct fdm_cli *cli, const char *option) {
     return false;
 }
 
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room) {
+    if (!cli->ranks) return NULL;
+    *room = *cli->ranks;
+    room->timeout = timeout;
+    return room;
+}
+
 static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_error *err) {
     if (nargs < c->min_args)
         return fdm_fail(err, FDM_BAD_USAGE, "wants %s; see fdm help %s", c->arguments, c->name);
@@ -81,8 +89,9 @@ static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_er
 
 static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_options *common, fdm_error *err) {
     enum fdm_isa isa;
-    cli->quiet = common->quiet;
-    cli->verbose = common->verbose;
+    const bool first = fdm_ranks_is_first(cli->ranks);
+    cli->quiet = common->quiet || !first;
+    cli->verbose = common->verbose && first;
     cli->backend = common->backend;
     cli->isa = common->isa < 0 ? NULL : isa_names[common->isa];
     cli->conv = common->conv < 0 ? NULL : conv_names[common->conv];
@@ -92,8 +101,9 @@ static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_opti
 }
 
 /* argv: what follows the command's name. */
-static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, fdm_error *err) {
-    struct fdm_cli cli = {.command = command};
+static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, const struct fdm_world *world,
+                              fdm_error *err) {
+    struct fdm_cli cli = {.command = command, .ranks = world->ranks.size > 1 ? &world->ranks : NULL};
     struct fdm_common_options common = fdm_common_defaults;
     size_t bytes = command->options_size;
     char **args = calloc((size_t)argc + 1, sizeof *args);
@@ -109,7 +119,7 @@ static fdm_status run_command(const struct fdm_command *command, int argc, char 
     status = fdm_options_parse(groups, (int)FDM_ARRAY_LEN(groups), argc, argv, args, &cli.nargs, err);
     if (common.help) { /* whatever else is wrong: the help says how to put it right */
         status = FDM_OK;
-        fdm_help_command(command);
+        if (!world->silent) fdm_help_command(command);
         goto done;
     }
     cli.args = args;
@@ -121,6 +131,14 @@ done:
     free(values);
     free(args);
     return status;
+}
+
+/* The same, on all ranks of a command that may run over several. */
+static fdm_status run_over_ranks(const struct fdm_command *command, int argc, char **argv, struct fdm_world *world,
+                                 fdm_error *err) {
+    fdm_status status = command->over_ranks ? fdm_world_join(world, err) : FDM_OK;
+    if (status == FDM_OK) status = run_command(command, argc, argv, world, err);
+    return world->broken ? status : fdm_ranks_agree(&world->ranks, status, NULL, err);
 }
 
 static fdm_status help(int argc, char **argv, fdm_error *err) {
@@ -135,11 +153,13 @@ static fdm_status help(int argc, char **argv, fdm_error *err) {
 }
 
 static void print_version(void) {
+    char mpi[FDM_WORLD_LIBRARY];
+    fdm_world_library(mpi);
     printf("fdm %s\n", fdm_version());
     fputs("vector instructions of this CPU:", stdout);
     for (int i = 0; i < FDM_ISA_COUNT; i++)
         if (fdm_isa_available((enum fdm_isa)i)) printf(" %s", fdm_isa_name((enum fdm_isa)i));
-    putchar('\n');
+    printf("\nMPI: %s\n", mpi);
 }
 
 /* A closed stdin, stdout or stderr would hand its number to the next file opened, which would then receive our
@@ -172,6 +192,7 @@ static void on_exit_of_others(void) {
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const struct fdm_command *command = NULL;
+    struct fdm_world world = FDM_WORLD_ALONE;
     fdm_error err = {0};
     fdm_status status = FDM_OK;
 
@@ -184,7 +205,7 @@ int main(int argc, char **argv) {
     else if (strcmp(name, "--version") == 0)
         print_version();
     else if ((command = find_command(name)))
-        status = run_command(command, argc - 2, argv + 2, &err);
+        status = run_over_ranks(command, argc - 2, argv + 2, &world, &err);
     else
         status = unknown_command(name, &err);
 
@@ -193,8 +214,9 @@ int main(int argc, char **argv) {
         if (fclose(stdout) != 0 || lost)
             status = fdm_fail(&err, FDM_NO_RESOURCE, "standard output could not be written");
     }
-    if (status != FDM_OK && err.message[0])
+    if (status != FDM_OK && err.message[0] && (!world.silent || world.broken))
         fprintf(stderr, "fdm%s%s: %s\n", command ? " " : "", command ? command->name : "", err.message);
     finished = true;
+    fdm_world_leave(&world, status);
     return (int)status;
 }

@@ -49,7 +49,7 @@ fdm_status fdm_fail_interrupted(fdm_error *err) { return fdm_fail(err, FDM_INTER
 enum { BAR = 24 };
 static const double terminal_period = 0.1, plain_period = 5; /* seconds between lines */
 
-static double now(void) {
+double fdm_cli_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -103,7 +103,7 @@ static void show(struct fdm_progress *p, double time) {
 
 void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const char *what, const char *unit,
                         int64_t total) {
-    double time = now();
+    double time = fdm_cli_now();
     *p = (struct fdm_progress){.what = what,
                                .unit = unit,
                                .total = total,
@@ -115,7 +115,7 @@ void fdm_progress_start(struct fdm_progress *p, const struct fdm_cli *cli, const
 }
 
 void fdm_progress_update(struct fdm_progress *p, int64_t done) {
-    double time = now();
+    double time = fdm_cli_now();
     p->done = done;
     if (!p->quiet && time - p->shown >= (p->terminal ? terminal_period : plain_period)) show(p, time);
 }
@@ -130,7 +130,7 @@ void fdm_progress_end(struct fdm_progress *p, bool done) {
     if (p->quiet) return;
     if (p->terminal) fputs("\r\033[K", stderr);
     if (!done) return; /* an error follows, and it is one line */
-    double elapsed = now() - p->start;
+    double elapsed = fdm_cli_now() - p->start;
     fprintf(stderr, "%s: %" PRId64 " %s in %.2f s", p->what, p->done - p->skipped, p->unit, elapsed);
     if (p->done > p->skipped && elapsed > 0) fprintf(stderr, " (%.3g/s)", (double)(p->done - p->skipped) / elapsed);
     fputc('\n', stderr);

@@ -65,7 +65,7 @@ static fdm_status read_examples(struct examples *e, fdm_dataset *set, uint64_t s
     e->epoch = malloc((size_t)n * sizeof *e->epoch);
     if (!e->classes || !e->order || !e->epoch) return fdm_fail_oom(err, "labels", (size_t)n * sizeof *e->order);
     fdm_status status = read_classes(e->classes, set, err);
-    if (status == FDM_OK) status = fdm_images_read(&e->images, set, 0, 0, err);
+    if (status == FDM_OK) status = fdm_images_read(&e->images, set, 0, 0, NULL, err);
     fdm_metric_shuffle(e->order, n, seed, FDM_STREAM_CLASSIFIER_HOLD_OUT, 0);
     e->trained = n - n / HOLD_OUT;
     return status;

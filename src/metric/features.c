@@ -19,6 +19,22 @@ fdm_status fdm_features_alloc(fdm_features *x, int64_t n, int d, fdm_error *err)
     return doubles(&x->values, (size_t)n, (size_t)d) ? FDM_OK : fdm_fail_oom(err, "features", (size_t)n * (size_t)d * 8);
 }
 
+fdm_status fdm_features_gather(fdm_features *features, int64_t n, const fdm_ranks *ranks, fdm_error *err) {
+    const size_t row = (size_t)features->d * sizeof(double);
+    fdm_features all = {0};
+    if (!ranks) return FDM_OK;
+    fdm_status status = fdm_features_alloc(&all, n, features->d, err);
+    status = fdm_metric_agree(ranks, status, err);
+    if (status == FDM_OK) {
+        const int64_t first = fdm_ranks_share_of(ranks, n).first;
+        memcpy(all.values + first * all.d, features->values, (size_t)features->n * row);
+        status = fdm_ranks_gather_all(ranks, all.values, row, n, err);
+    }
+    fdm_features_free(status == FDM_OK ? features : &all);
+    if (status == FDM_OK) *features = all;
+    return status;
+}
+
 void fdm_features_free(fdm_features *features) {
     free(features->values);
     *features = (fdm_features){0};
@@ -59,6 +75,14 @@ static size_t image_bytes(const fdm_images *x) {
     return (size_t)x->channels * (size_t)x->resolution * (size_t)x->resolution;
 }
 
+fdm_images fdm_images_share(const fdm_images *images, const fdm_ranks *ranks) {
+    const fdm_ranks_share mine = fdm_ranks_share_of(ranks, images->n);
+    fdm_images share = *images;
+    share.pixels += (size_t)mine.first * image_bytes(images);
+    share.n = mine.end - mine.first;
+    return share;
+}
+
 void fdm_images_free(fdm_images *images) {
     free(images->pixels);
     *images = (fdm_images){0};
@@ -85,15 +109,20 @@ static fdm_status random_order(int64_t **order, int64_t n, uint64_t seed, enum f
     return FDM_OK;
 }
 
-fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_images, uint64_t seed, fdm_error *err) {
+fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_images, uint64_t seed, const fdm_ranks *ranks,
+                           fdm_error *err) {
     const int64_t all = fdm_dataset_count(set), n = max_images > 0 && max_images < all ? max_images : all;
+    const fdm_ranks_share mine = fdm_ranks_share_of(ranks, n);
     int64_t *chosen = NULL;
     fdm_status status = random_order(&chosen, all, seed, FDM_STREAM_SUBSET, err);
-    if (status != FDM_OK) return status;
-    qsort(chosen, (size_t)n, sizeof *chosen, by_value);
-    status = alloc_images(images, n, fdm_dataset_channels(set), fdm_dataset_resolution(set), err);
-    for (int64_t i = 0; i < n && status == FDM_OK; i++)
+    if (status == FDM_OK) {
+        qsort(chosen, (size_t)n, sizeof *chosen, by_value);
+        status = alloc_images(images, n, fdm_dataset_channels(set), fdm_dataset_resolution(set), err);
+    }
+    for (int64_t i = mine.first; i < mine.end && status == FDM_OK; i++)
         status = fdm_dataset_image(set, chosen[i], images->pixels + (size_t)i * image_bytes(images), err);
+    status = fdm_metric_agree(ranks, status, err);
+    if (status == FDM_OK) status = fdm_ranks_gather_all(ranks, images->pixels, image_bytes(images), n, err);
     if (status != FDM_OK) fdm_images_free(images);
     free(chosen);
     return status;

@@ -101,7 +101,8 @@ static fdm_status check(const fdm_features *ref, const fdm_features *images, int
 }
 
 fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_size, const fdm_features *ref,
-                               const fdm_features *images, uint64_t seed, int threads, fdm_error *err) {
+                               const fdm_features *images, uint64_t seed, int threads, const fdm_ranks *ranks,
+                               fdm_error *err) {
     struct work w;
     *values = NULL;
     fdm_status status = check(ref, images, *block_size, err);
@@ -113,18 +114,21 @@ fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_
     status = alloc_work(&w, ref, images, block, threads, err);
     if (status == FDM_OK && !(*values = malloc((size_t)*blocks * sizeof **values)))
         status = fdm_fail_oom(err, "kernel distance", (size_t)*blocks * sizeof **values);
+    status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) {
+        const fdm_ranks_share mine = fdm_ranks_share_of(ranks, *blocks);
         find_units(&w.units, ref);
         fdm_metric_shuffle(w.order_ref, ref->n, seed, FDM_STREAM_BLOCK_REF, 0);
         fdm_metric_shuffle(w.order_images, images->n, seed, FDM_STREAM_BLOCK_IMAGES, 0);
         const size_t size = (size_t)block * (size_t)ref->d;
 #pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
-        for (int64_t k = 0; k < *blocks; k++) {
+        for (int64_t k = mine.first; k < mine.end; k++) {
             double *x = w.rows + 2 * size * (size_t)fdm_thread_index(), *y = x + size;
             gather(x, ref, w.order_ref + k * block, block, &w.units);
             gather(y, images, w.order_images + k * block, block, &w.units);
             (*values)[k] = block_value(x, y, block, ref->d);
         }
+        status = fdm_ranks_gather_all(ranks, *values, sizeof **values, *blocks, err);
     }
     free_work(&w);
     return status;

@@ -30,24 +30,30 @@ static bool is_inside(const double *point, const fdm_features *set, const double
     return false;
 }
 
-static void find_inside(uint8_t *inside, double *square_radii, const fdm_features *points, const fdm_features *set, int k,
-                        int threads) {
+static fdm_status find_inside(uint8_t *inside, double *square_radii, const fdm_features *points, const fdm_features *set, int k,
+                              int threads, const fdm_ranks *ranks, fdm_error *err) {
+    const fdm_ranks_share radii = fdm_ranks_share_of(ranks, set->n), mine = fdm_ranks_share_of(ranks, points->n);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t i = 0; i < set->n; i++) square_radii[i] = square_radius(set, i, k);
+    for (int64_t i = radii.first; i < radii.end; i++) square_radii[i] = square_radius(set, i, k);
+    const fdm_status status = fdm_ranks_gather_all(ranks, square_radii, sizeof *square_radii, set->n, err);
+    if (status != FDM_OK) return status;
 #pragma omp parallel for schedule(static, 16) num_threads(threads)
-    for (int64_t i = 0; i < points->n; i++) inside[i] = is_inside(points->values + i * points->d, set, square_radii);
+    for (int64_t i = mine.first; i < mine.end; i++) inside[i] = is_inside(points->values + i * points->d, set, square_radii);
+    return fdm_ranks_gather_all(ranks, inside, sizeof *inside, points->n, err);
 }
 
 fdm_status fdm_manifold_contains(uint8_t *inside, const fdm_features *points, const fdm_features *set, int k, int threads,
-                                 fdm_error *err) {
+                                 const fdm_ranks *ranks, fdm_error *err) {
     if (k < 1 || k > MAX_K) return fdm_fail(err, FDM_BAD_USAGE, "k: %d neighbours; 1 to %d are possible", k, MAX_K);
     fdm_status status = fdm_features_same_d(points->d, set->d, err);
     if (status == FDM_OK) status = fdm_features_check(points, 1, "points", err);
     if (status == FDM_OK) status = fdm_features_check(set, k + 1, "images of a manifold of nearest neighbours", err);
     if (status != FDM_OK) return status;
     double *square_radii = malloc((size_t)set->n * sizeof *square_radii);
-    if (!square_radii) return fdm_fail_oom(err, "manifold", (size_t)set->n * sizeof *square_radii);
-    find_inside(inside, square_radii, points, set, k, threads ? threads : fdm_max_threads());
+    if (!square_radii) status = fdm_fail_oom(err, "manifold", (size_t)set->n * sizeof *square_radii);
+    status = fdm_metric_agree(ranks, status, err);
+    if (status == FDM_OK)
+        status = find_inside(inside, square_radii, points, set, k, threads ? threads : fdm_max_threads(), ranks, err);
     free(square_radii);
-    return FDM_OK;
+    return status;
 }

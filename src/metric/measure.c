@@ -104,9 +104,10 @@ static fdm_status resampled_frechet(double *distance, const struct frechet *f, s
 
 static bool stopped(const fdm_metric_options *o) { return o->stop && o->stop(o->stop_user); }
 
-/* values[b] for every resampling b; the work of a resampling stays in one thread. */
+/* values[b] for every resampling b; the work of a resampling stays in one thread of one rank. */
 static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm_error *err) {
-    const int n = f->options->bootstrap;
+    const fdm_ranks *ranks = f->options->ranks;
+    const fdm_ranks_share mine = fdm_ranks_share_of(ranks, f->options->bootstrap);
     int failures = 0;
     int64_t rows = 1;
     fdm_status result = FDM_OK;
@@ -115,12 +116,12 @@ static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm
 #pragma omp parallel num_threads(f->options->threads)
     {
         struct resampling r = {0};
-        fdm_error mine = {0};
-        fdm_status status = alloc_resampling(&r, f->gaussian[0]->d, rows, &mine);
+        fdm_error own = {0};
+        fdm_status status = alloc_resampling(&r, f->gaussian[0]->d, rows, &own);
 #pragma omp for schedule(static)
-        for (int b = 0; b < n; b++) {
-            if (status == FDM_OK && stopped(f->options)) status = fdm_fail(&mine, FDM_INTERRUPTED, "interrupted");
-            if (status == FDM_OK) status = resampled_frechet(&values[b], f, &r, b, &mine);
+        for (int b = (int)mine.first; b < (int)mine.end; b++) {
+            if (status == FDM_OK && stopped(f->options)) status = fdm_fail(&own, FDM_INTERRUPTED, "interrupted");
+            if (status == FDM_OK) status = resampled_frechet(&values[b], f, &r, b, &own);
         }
         free_resampling(&r);
         if (status != FDM_OK) { /* the first that fails tells; not `critical`, whose lock is a global */
@@ -129,17 +130,19 @@ static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm
             before = failures++;
             if (before == 0) {
                 result = status;
-                if (err) *err = mine;
+                if (err) *err = own;
             }
         }
     }
-    return result;
+    result = fdm_metric_agree(ranks, result, err);
+    return result == FDM_OK ? fdm_ranks_gather_all(ranks, values, sizeof *values, f->options->bootstrap, err) : result;
 }
 
 static fdm_status measure_frechet(fdm_metric_estimate *e, const struct frechet *f, double *resampled, fdm_error *err) {
     const bool sampled = f->side[0]->features || f->side[1]->features;
     double value;
     fdm_status status = fdm_frechet_distance(&value, f->gaussian[0], f->gaussian[1], err);
+    status = fdm_metric_agree(f->options->ranks, status, err);
     if (status == FDM_OK && sampled && f->options->bootstrap) status = bootstrap_frechet(resampled, f, err);
     if (status != FDM_OK) return status;
     *e = estimate_of(value, resampled, sampled ? f->options->bootstrap : 0, f->options->confidence, 1);
@@ -191,7 +194,7 @@ static fdm_status measure_kernel(fdm_metric_report *report, const fdm_features *
     double *values;
     report->block = o->block;
     const fdm_status status =
-        fdm_kernel_distance(&values, &report->blocks, &report->block, ref, images, o->seed, o->threads, err);
+        fdm_kernel_distance(&values, &report->blocks, &report->block, ref, images, o->seed, o->threads, o->ranks, err);
     if (status == FDM_OK) report->kernel = estimate_mean(values, report->blocks, FDM_STREAM_BOOTSTRAP_KERNEL, o, resampled);
     free(values);
     return status;
@@ -202,7 +205,8 @@ static fdm_status measure_share(fdm_metric_estimate *e, const fdm_features *poin
     uint8_t *inside = malloc((size_t)points->n);
     double *values = malloc((size_t)points->n * sizeof *values);
     fdm_status status = inside && values ? FDM_OK : fdm_fail_oom(err, "precision and recall", (size_t)points->n * 9);
-    if (status == FDM_OK) status = fdm_manifold_contains(inside, points, set, o->k, o->threads, err);
+    status = fdm_metric_agree(o->ranks, status, err);
+    if (status == FDM_OK) status = fdm_manifold_contains(inside, points, set, o->k, o->threads, o->ranks, err);
     if (status == FDM_OK) {
         for (int64_t i = 0; i < points->n; i++) values[i] = inside[i];
         *e = estimate_mean(values, points->n, stream, o, resampled);
@@ -227,13 +231,18 @@ static fdm_status check(const fdm_metric_side *ref, const fdm_metric_side *image
 
 static fdm_metric_estimate nothing(void) { return (fdm_metric_estimate){NAN, NAN, NAN, NAN, NAN}; }
 
+/* All ranks, once one of them is told to stop. */
+static fdm_status go_on(const fdm_metric_options *o, fdm_error *err) {
+    return fdm_metric_agree(o->ranks, stopped(o) ? fdm_fail(err, FDM_INTERRUPTED, "interrupted") : FDM_OK, err);
+}
+
 static fdm_status measure_samples(fdm_metric_report *report, const fdm_features *ref, const fdm_features *images,
                                   const fdm_metric_options *o, double *resampled, fdm_error *err) {
-    fdm_status status = stopped(o) ? fdm_fail(err, FDM_INTERRUPTED, "interrupted") : FDM_OK;
+    fdm_status status = go_on(o, err);
     if (status == FDM_OK) status = measure_kernel(report, ref, images, o, resampled, err);
     if (status == FDM_OK)
         status = measure_share(&report->precision, images, ref, FDM_STREAM_BOOTSTRAP_PRECISION, o, resampled, err);
-    if (status == FDM_OK && stopped(o)) status = fdm_fail(err, FDM_INTERRUPTED, "interrupted");
+    if (status == FDM_OK) status = go_on(o, err);
     if (status == FDM_OK)
         status = measure_share(&report->recall, ref, images, FDM_STREAM_BOOTSTRAP_RECALL, o, resampled, err);
     return status;
@@ -255,6 +264,7 @@ fdm_status fdm_metric_measure(fdm_metric_report *report, const fdm_metric_side *
     double *resampled = NULL;
     if (status == FDM_OK && !(resampled = malloc(((size_t)o.bootstrap + 1) * sizeof *resampled)))
         status = fdm_fail_oom(err, "bootstrap", ((size_t)o.bootstrap + 1) * sizeof *resampled);
+    status = fdm_metric_agree(o.ranks, status, err);
     if (status == FDM_OK) status = measure_frechet(&report->frechet, &f, resampled, err);
     if (status == FDM_OK) {
         report->d = f.gaussian[0]->d;

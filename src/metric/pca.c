@@ -184,7 +184,24 @@ static fdm_status find_components(fdm_pca *pca, struct pca_work *w, const fdm_im
     return FDM_OK;
 }
 
-fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, fdm_error *err) {
+/* Rank 0's components: those of another LAPACK differ in their last digits. */
+static fdm_status take_the_first(fdm_pca *pca, const fdm_ranks *ranks, fdm_error *err) {
+    const size_t pixels = (size_t)pixel_count(pca->channels, pca->resolution);
+    struct {
+        double explained;
+        int64_t d;
+    } found = {pca->explained, pca->d};
+    fdm_status status = fdm_ranks_broadcast(ranks, &found, sizeof found, err);
+    if (status != FDM_OK) return status;
+    pca->explained = found.explained;
+    pca->d = (int)found.d;
+    status = fdm_ranks_broadcast(ranks, pca->mean, pixels * sizeof *pca->mean, err);
+    if (status != FDM_OK) return status;
+    return fdm_ranks_broadcast(ranks, pca->components, (size_t)pca->d * pixels * sizeof *pca->components, err);
+}
+
+fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, const fdm_ranks *ranks,
+                       fdm_error *err) {
     struct pca_work w = {0};
     *pca = (fdm_pca){.channels = images->channels, .resolution = images->resolution};
     if (images->n < 2)
@@ -196,6 +213,8 @@ fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, i
         status = alloc_pca(pca, &w, most, err);
         if (status == FDM_OK) status = find_components(pca, &w, images, most, threads ? threads : fdm_max_threads(), err);
     }
+    status = fdm_metric_agree(ranks, status, err);
+    if (status == FDM_OK) status = take_the_first(pca, ranks, err);
     if (status != FDM_OK) fdm_pca_free(pca);
     free(w.table.rows);
     free(w.products);

@@ -1,12 +1,18 @@
 /* statistics.h - what the measures and their bootstrap share; internal.
  *
- * All sums here run over samples in their order: threads divide outputs, never a sum.
+ * All sums here run over samples in their order: threads and ranks divide outputs, never a sum.
  */
 #ifndef FDM_METRIC_STATISTICS_H
 #define FDM_METRIC_STATISTICS_H
 
 #include "base/base.h"
 #include "fdm/metric.h"
+
+/* fdm_ranks_agree, in a form that shows what is true of it: it makes no failure good. */
+static inline fdm_status fdm_metric_agree(const fdm_ranks *ranks, fdm_status mine, fdm_error *err) {
+    const fdm_status all = fdm_ranks_agree(ranks, mine, NULL, err);
+    return all == FDM_OK ? mine : all;
+}
 
 /* Mean and covariance of rows that count `weight` times each (NULL: once), total >= 2 rows in all, into mu (d) and
  * sigma (d, d). */

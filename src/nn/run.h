@@ -30,6 +30,8 @@ struct fdm_run {
     void *trace_user;
     fdm_stop_fn stop;
     void *stop_user;
+    void (*stepped)(void *user, int step); /* or NULL: called when a step of the backward pass is done */
+    void *stepped_user;
     double *trace_buffer; /* the run's own: the largest traced output, as NCHW doubles, converted in place for f32 */
 };
 

@@ -178,6 +178,7 @@ fdm_status fdm_run_backward(struct fdm_run *r, const double *d_output, void *gra
         struct back b = {
             .r = r, .s = &r->g->steps[a->step], .a = a, .gradient = gradient};
         back_step(&b);
+        if (r->stepped) r->stepped(r->stepped_user, a->step);
     }
     return FDM_OK;
 }

@@ -8,7 +8,6 @@
 #include "base/base.h"
 #include "base/tensor_set.h"
 #include "nn/network.h"
-#include "nn/sample_tree.h"
 #include "nn/weights.h"
 #include "train/gradient.h"
 
@@ -71,6 +70,13 @@ struct fdm_network *fdm_gradient_network(fdm_gradient *g) { return &g->net; }
 fdm_parameter_info fdm_gradient_parameter(const fdm_gradient *g, int index) {
     const struct fdm_parameter *p = &g->list.items[index];
     return (fdm_parameter_info){p->name, p->ndim, p->shape, p->offset, p->count};
+}
+
+int fdm_gradient_final_step(const fdm_gradient *g, int parameter) {
+    const struct fdm_graph *graph = &g->net.graph;
+    int step = 0;
+    while (step < graph->step_count && graph->steps[step].module != g->list.items[parameter].module) step++;
+    return step;
 }
 
 void fdm_gradient_values_changed(fdm_gradient *g) {
@@ -176,7 +182,8 @@ static void differentiate_loss(const struct objective *o, size_t i) {
     if (a->loss_square) a->loss_square[i] = squares;
 }
 
-static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void *gradient, fdm_error *err) {
+static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void *gradient,
+                                const struct fdm_gradient_watch *watch, fdm_error *err) {
     const fdm_gradient_args *a = o->args;
     const size_t n = (size_t)a->n;
     for (size_t i = 0; i < n; i++) {
@@ -195,6 +202,7 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
     run.dropout_keys = a->dropout_keys;
     run.stop = a->stop;
     run.stop_user = a->stop_user;
+    if (watch) run.stepped = watch->stepped, run.stepped_user = watch->user;
     const fdm_status status = fdm_run_forward(&run, o->F, err);
     if (status != FDM_OK) return status;
     for (size_t i = 0; i < n; i++) {
@@ -206,7 +214,8 @@ static fdm_status run_objective(fdm_gradient *g, const struct objective *o, void
     return fdm_run_backward(&run, o->scaled, gradient, err);
 }
 
-fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradient_args *args, fdm_error *err) {
+fdm_status fdm_gradient_compute_watched(fdm_gradient *g, void *gradient, const fdm_gradient_args *args,
+                                        const struct fdm_gradient_watch *watch, fdm_error *err) {
     const struct fdm_plan_options plan = {
         .n = args->n, .threads = g->net.exec.threads, .backward = true, .recompute = g->recompute};
     if (!(args->dropout >= 0 && args->dropout < 1))
@@ -225,64 +234,9 @@ fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradi
     o.noisy = o.c_noise + n;
     o.scaled = o.noisy + n * o.pixels;
     o.F = o.scaled + n * o.pixels;
-    return run_objective(g, &o, gradient, err);
+    return run_objective(g, &o, gradient, watch, err);
 }
 
-/* --- accumulation rounds --- */
-
-enum { MAX_DEPTH = 32 };
-
-struct fdm_accumulator {
-    fdm_gradient *g;
-    char *stack[MAX_DEPTH]; /* gradients, allocated when first needed */
-    int top, rounds;
-    bool summed; /* the tree is finished: nothing can be added to it */
-};
-
-fdm_status fdm_accumulator_create(fdm_accumulator **accumulator, fdm_gradient *g, fdm_error *err) {
-    *accumulator = calloc(1, sizeof **accumulator);
-    if (!*accumulator) return fdm_fail_oom(err, "accumulator", sizeof **accumulator);
-    (*accumulator)->g = g;
-    return FDM_OK;
-}
-
-void fdm_accumulator_free(fdm_accumulator **accumulator) {
-    if (!*accumulator) return;
-    for (int i = 0; i < MAX_DEPTH; i++) fdm_free_aligned((*accumulator)->stack[i]);
-    free(*accumulator);
-    *accumulator = NULL;
-}
-
-void fdm_accumulator_reset(fdm_accumulator *a) {
-    a->top = a->rounds = 0;
-    a->summed = false;
-}
-
-static void merge_top(fdm_accumulator *a) {
-    const struct fdm_network *net = &a->g->net;
-    net->backend->add_gradients(&net->exec, a->stack[a->top - 2], a->stack[a->top - 1], a->g->list.total);
-    a->top--;
-}
-
-fdm_status fdm_accumulator_add(fdm_accumulator *a, const fdm_gradient_args *args, fdm_error *err) {
-    const size_t size = fdm_dtype_size(fdm_gradient_dtype(a->g));
-    size_t bytes;
-    char **slot = &a->stack[a->top];
-    if (a->summed) return fdm_fail(err, FDM_BAD_USAGE, "a round cannot be added after the sum was taken; reset first");
-    if (!*slot) {
-        if (!fdm_mul_size(&bytes, a->g->list.total, size) || !(*slot = fdm_malloc_aligned(bytes)))
-            return fdm_fail_oom(err, "gradient", a->g->list.total);
-        memset(*slot, 0, bytes); /* parameters that the loss cannot reach */
-    }
-    const fdm_status status = fdm_gradient_compute(a->g, *slot, args, err);
-    if (status != FDM_OK) return status;
-    a->top++;
-    for (int m = fdm_tree_merges(a->rounds++); m > 0; m--) merge_top(a);
-    return FDM_OK;
-}
-
-void *fdm_accumulator_sum(fdm_accumulator *a) {
-    while (a->top > 1) merge_top(a);
-    a->summed = a->top > 0;
-    return a->top ? a->stack[0] : NULL;
+fdm_status fdm_gradient_compute(fdm_gradient *g, void *gradient, const fdm_gradient_args *args, fdm_error *err) {
+    return fdm_gradient_compute_watched(g, gradient, args, NULL, err);
 }

@@ -13,6 +13,8 @@
 #include "fdm/train_schedule.h"
 #include "simd/kernels.h"
 #include "train/optimizer.h"
+#include "train/rank_tree.h"
+#include "train/trainer.h"
 
 enum { FLAT_ARRAYS = 3 };
 
@@ -27,6 +29,12 @@ struct fdm_trainer {
     float *ema, *m, *v; /* laid out like the values; one block of memory */
     int64_t images, updates;
     int64_t in_update; /* samples of the rounds so far */
+    int64_t share;     /* samples of an update that are ours: the batch, but among ranks */
+    /* among ranks, NULL and 0 elsewhere */
+    const fdm_ranks *ranks;
+    struct fdm_rank_sum *sums;
+    int64_t first;  /* our first sample of a batch */
+    int64_t group;  /* samples that count as one loss call */
 };
 
 fdm_trainer_options fdm_trainer_defaults(void) {
@@ -89,6 +97,7 @@ fdm_status fdm_trainer_create(fdm_trainer **trainer, const fdm_config *config, c
     fdm_trainer *t = calloc(1, sizeof *t);
     if (!t) return fdm_fail_oom(err, "trainer", sizeof *t);
     t->options = *options;
+    t->share = options->batch;
     fdm_warmup_none(&t->warmup);
     status = fdm_loss_init(&t->loss, config->precond.kind, err);
     if (status == FDM_OK && options->warmup_ite > 0 && fdm_precond_is_fdm(config->precond.kind))
@@ -105,6 +114,7 @@ fdm_status fdm_trainer_create(fdm_trainer **trainer, const fdm_config *config, c
 void fdm_trainer_free(fdm_trainer **trainer) {
     fdm_trainer *t = *trainer;
     if (!t) return;
+    fdm_rank_sum_free(&t->sums);
     fdm_accumulator_free(&t->rounds);
     fdm_gradient_free(&t->g);
     fdm_free_aligned(t->ema);
@@ -119,23 +129,108 @@ fdm_gradient *fdm_trainer_gradient(fdm_trainer *t) { return t->g; }
 const float *fdm_trainer_ema(const fdm_trainer *t) { return t->ema; }
 fdm_warmup *fdm_trainer_warmup(fdm_trainer *t) { return &t->warmup; }
 
+struct fdm_rank_sum *fdm_trainer_sums(fdm_trainer *t) { return t->sums; }
+
+/* --- among ranks --- */
+
+/* Whether every rank's samples are one subtree of the tree that one rank builds over its rounds. */
+static bool splits(int64_t batch, int64_t batch_gpu, int64_t ranks) {
+    const int64_t share = batch / ranks;
+    if (ranks == 1) return true;
+    if (!fdm_is_power_of_two(ranks) || batch % ranks != 0) return false;
+    return share % batch_gpu == 0 ? fdm_is_power_of_two(share / batch_gpu) : batch_gpu % share == 0 && fdm_is_power_of_two(share);
+}
+
+fdm_status fdm_trainer_check_ranks(int64_t batch, int64_t batch_gpu, int ranks, fdm_error *err) {
+    char works[128] = "";
+    if (splits(batch, batch_gpu, ranks)) return FDM_OK;
+    for (int64_t p = 2; p <= batch && strlen(works) < 64; p *= 2)
+        if (splits(batch, batch_gpu, p)) snprintf(works + strlen(works), 32, ", %" PRId64, p);
+    return fdm_fail(err, FDM_BAD_USAGE, "--batch %" PRId64 " in rounds of %" PRId64 " cannot be shared by %d ranks with the same "
+                    "bits: sums over samples follow a binary tree; 1%s of them can, and a batch that is a power of two goes by any "
+                    "number that is one", batch, batch_gpu, ranks, works);
+}
+
+/* Rank 0's state to all. */
+static fdm_status spread_state(fdm_trainer *t, const fdm_ranks *ranks, fdm_error *err) {
+    const size_t count = fdm_gradient_size(t->g), flat = FLAT_ARRAYS * fdm_round_up(count, 16);
+    int64_t counters[] = {t->images, t->updates};
+    fdm_status status = fdm_ranks_broadcast(ranks, fdm_gradient_values(t->g), count * sizeof(float), err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, t->ema, flat * sizeof(float), err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, counters, sizeof counters, err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, &t->warmup, sizeof t->warmup, err);
+    t->images = counters[0];
+    t->updates = counters[1];
+    fdm_gradient_values_changed(t->g);
+    return status;
+}
+
+fdm_status fdm_trainer_share(fdm_trainer *t, const fdm_ranks *ranks, int64_t batch_gpu, fdm_error *err) {
+    const int size = fdm_ranks_size(ranks);
+    if (size == 1) return FDM_OK;
+    fdm_status status = fdm_trainer_check_ranks(t->options.batch, batch_gpu, size, err);
+    if (status == FDM_OK) status = fdm_rank_sum_create(&t->sums, ranks, t->rounds, t->g, 0, err);
+    status = fdm_ranks_agree(ranks, status, NULL, err);
+    if (status == FDM_OK) status = spread_state(t, ranks, err);
+    if (status != FDM_OK) return status;
+    t->ranks = ranks;
+    t->group = batch_gpu;
+    t->share = t->options.batch / size;
+    t->first = ranks->rank * t->share;
+    return FDM_OK;
+}
+
+fdm_status fdm_trainer_agree(fdm_trainer *t, fdm_status mine, unsigned *flags, fdm_error *err) {
+    if (!t->sums) return mine;
+    fdm_error lost;
+    fdm_status status = fdm_rank_sum_finish(t->sums, &lost);
+    if (status == FDM_OK) status = fdm_ranks_agree(t->ranks, mine, flags, err);
+    else if (mine == FDM_OK) (void)fdm_fail(err, status, "%s", lost.message);
+    if (status == FDM_OK) return FDM_OK;
+    fdm_accumulator_reset(t->rounds);
+    t->in_update = 0;
+    return status;
+}
+
 /* --- an update --- */
+
+/* What limits the loss weights of the next round, and the warm-up after it.  Among ranks a round is a part of the
+ * (first / group)-th call that one rank would make, and the warm-up moves on when the update ends. */
+static double next_limit(const fdm_trainer *t, fdm_warmup *warmup) {
+    *warmup = t->warmup;
+    double limit = fdm_warmup_next(warmup);
+    if (!t->sums) return limit;
+    for (int64_t i = (t->first + t->in_update) / t->group; i > 0; i--) limit = fdm_warmup_next(warmup);
+    *warmup = t->warmup;
+    return limit;
+}
+
+/* The gradient of a round, added to those before it; the last one of an update among ranks is summed over them meanwhile. */
+static fdm_status add_round(fdm_trainer *t, const fdm_gradient_args *args, fdm_error *err) {
+    if (!t->sums || t->in_update + args->n < t->share) return fdm_accumulator_add(t->rounds, args, err);
+    const struct fdm_gradient_watch watch = fdm_rank_sum_watch(t->sums);
+    return fdm_accumulator_add_last(t->rounds, args, &watch, err);
+}
 
 fdm_status fdm_trainer_round(fdm_trainer *t, const fdm_gradient_args *args, double *weight, fdm_error *err) {
     const fdm_dtype precision = fdm_gradient_dtype(t->g);
-    if (args->n < 1 || args->n > t->options.batch - t->in_update)
+    const int64_t first = t->first + t->in_update;
+    if (args->n < 1 || args->n > t->share - t->in_update)
         return fdm_fail(err, FDM_BAD_USAGE, "a round of %d samples after %" PRId64 " does not fit a batch of %" PRId64, args->n,
-                        t->in_update, t->options.batch);
+                        t->in_update, t->share);
+    if (t->sums && first / t->group != (first + args->n - 1) / t->group)
+        return fdm_fail(err, FDM_BAD_USAGE, "a round of %d samples from %" PRId64 " on lies in several groups of %" PRId64,
+                        args->n, first, t->group);
     double *own = weight ? NULL : malloc((size_t)args->n * sizeof *own), *lambda = weight ? weight : own;
     if (!lambda) return fdm_fail_oom(err, "loss weights", (size_t)args->n * sizeof *own);
-    fdm_warmup warmup = t->warmup;
-    const double limit = fdm_warmup_next(&warmup);
+    fdm_warmup warmup;
+    const double limit = next_limit(t, &warmup);
     for (int i = 0; i < args->n; i++)
         lambda[i] = fdm_loss_clamp(fdm_loss_weight(&t->loss, args->sigma[i], precision), limit, precision);
     fdm_gradient_args call = *args;
     call.weight = lambda;
     call.scale = t->options.loss_scaling / (double)t->options.batch;
-    const fdm_status status = fdm_accumulator_add(t->rounds, &call, err);
+    const fdm_status status = add_round(t, &call, err);
     free(own);
     if (status != FDM_OK) return status;
     t->warmup = warmup;
@@ -167,8 +262,8 @@ static void forget_rounds(fdm_trainer *t) {
 
 fdm_status fdm_trainer_update(fdm_trainer *t, fdm_update_report *report, fdm_error *err) {
     const fdm_trainer_options *o = &t->options;
-    if (t->in_update != o->batch)
-        return fdm_fail(err, FDM_BAD_USAGE, "the rounds make %" PRId64 " of %" PRId64 " samples", t->in_update, o->batch);
+    if (t->in_update != t->share)
+        return fdm_fail(err, FDM_BAD_USAGE, "the rounds make %" PRId64 " of %" PRId64 " samples", t->in_update, t->share);
     const double lr = fdm_lr_at(o->lr, o->lr_rampup_kimg, t->images);
     const double decay = fdm_ema_decay_at(o->ema_halflife_kimg, o->ema_rampup_ratio, t->images, o->batch);
     const struct fdm_adam_options adam = {.lr = lr, .beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps};
@@ -177,6 +272,7 @@ fdm_status fdm_trainer_update(fdm_trainer *t, fdm_update_report *report, fdm_err
     const size_t cleaned = fdm_adam_update(t->kernels, t->threads, &arrays, &adam, t->updates + 1, decay);
     fdm_gradient_values_changed(t->g);
     forget_rounds(t);
+    for (int64_t i = 0; t->sums && i < o->batch / t->group; i++) (void)fdm_warmup_next(&t->warmup);
     t->in_update = 0;
     t->updates++;
     t->images += o->batch;

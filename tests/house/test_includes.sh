@@ -22,7 +22,7 @@ declare -A may=(
 )
 # Which part a public header belongs to.
 declare -A part_of_header=(
-    [status]=base [tensor]=base [version]=base [threads]=base [log]=base
+    [status]=base [tensor]=base [version]=base [threads]=base [log]=base [ranks]=base
     [tensorfile]=io [safetensors]=io [npz]=io [png]=io [image]=io [dataset]=io
     [random]=random [process]=process [mixture]=process [precond]=precond
     [config]=nn [model]=nn [denoiser]=nn [emulation]=nn
