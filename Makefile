@@ -336,6 +336,7 @@ make figures    the figures of the method, data/figures/ (cairo)
 make process-check   10^7 particles against closed forms, orders of convergence, particle steps per second (a minute)
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
+make bench-mpi  gradients summed over 2 and 4 MPI ranks here, against MPI_Allreduce
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
 make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing

@@ -207,7 +207,7 @@ void fdm_progress_pause(struct fdm_progress *p);
 /* Ends the line and, if the work is done (not failed or interrupted), says how long it took. */
 void fdm_progress_end(struct fdm_progress *p, bool done);
 
-/* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
+/* SIGINT, SIGTERM and SIGUSR1 set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */
 void fdm_catch_signals(void);
 bool fdm_interrupted(void);
