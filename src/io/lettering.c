@@ -176,6 +176,7 @@ static double spline(double a, double b, double c, double d, double t) {
 }
 
 static void add_curve(struct outline *o, const struct point *p, int n) {
+    if (n < 2) return;
     const bool closed = p[0].x == p[n - 1].x && p[0].y == p[n - 1].y;
     for (int i = 0; i + 1 < n; i++) {
         const struct point a = i ? p[i - 1] : closed ? p[n - 2] : p[0];
