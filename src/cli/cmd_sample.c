@@ -45,7 +45,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(struct sample_options, S_max, "S_max", 0, INFINITY, "X", "stochasticity up to this noise level (default inf)"),
     FDM_OPTION_FLOAT(struct sample_options, S_noise, "S_noise", 0, 1e12, "X", "inflation of the added noise (default 1)"),
     FDM_OPTION_INTLIST(struct sample_options, classes, "class", 0, 1048575, "LIST",
-                       "this class for every image (default: drawn per seed); several: every seed with each, in a folder per class"),
+                       "this class for all (default: drawn per seed); several: every seed with each, in folders"),
     FDM_OPTION_INT(struct sample_options, batch, "batch", 1, 65536, "N", "images at a time (default 64); changes no bits"),
     FDM_OPTION_FLAG(struct sample_options, subdirs, "subdirs", "one folder per thousand seeds"),
     FDM_OPTION_STRING(struct sample_options, grid, "grid", "FILE.png", "all images in one picture"),
