@@ -9,7 +9,7 @@ out=${2:-$build/demo}
 fdm=$build/fdm
 classes='faces|emotion|people|animals|food|travel|activities|objects|symbols|flags'
 golden=tests/golden/net_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug.safetensors
-seeds=0-5 steps=(5 9 18) images=12000 show=(0 3000)
+seeds=0-5 steps=(5 9 18) images=15000 show=(0 3000)
 [ "${3:-}" != quick ] || seeds=0 steps=(2 3) images=200 show=()
 mkdir -p "$out"
 rm -rf "$out/samples" "$out/steps" "$out/faces"
@@ -18,8 +18,8 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
 
 say "1. Every class of the shipped Fast Diffusion Model, ${steps[-1]} Heun steps (data/README.md: 1.3 M parameters, trained by fdm itself)"
-"$fdm" sample --model data/emoji32_fdm_edm.safetensors --class 0-9 --seeds "$seeds" --steps "${steps[-1]}" --outdir "$out/samples"
-"$fdm" sheet "$out"/samples/{0,1,2,3,4,5,6,7,8,9} --columns "$classes" --wide 1 --out "$out/samples.png" \
+"$fdm" sample --model data/emoji16_fdm_edm.safetensors --class 0-9 --seeds "$seeds" --steps "${steps[-1]}" --outdir "$out/samples"
+"$fdm" sheet "$out"/samples/{0,1,2,3,4,5,6,7,8,9} --columns "$classes" --wide 1 --scale 4 --out "$out/samples.png" \
     --title "Emoji drawn by the Fast Diffusion Model in data/, ${steps[-1]} steps" \
     --note "columns: the ten classes it was told to draw; rows: seeds $seeds"
 
@@ -28,12 +28,12 @@ cells=() rows=
 for n in "${steps[@]}"; do
     for framework in fdm_edm edm; do
         echo "   $framework, $n steps"
-        "$fdm" sample -q --model "data/emoji32_$framework.safetensors" --class 0-9 --seeds 1 --steps "$n" --outdir "$out/steps/$framework-$n"
+        "$fdm" sample -q --model "data/emoji16_$framework.safetensors" --class 0-9 --seeds 1 --steps "$n" --outdir "$out/steps/$framework-$n"
         cells+=("$out/steps/$framework-$n"/{0,1,2,3,4,5,6,7,8,9}/000001.png)
         rows+="|$([ "$framework" = edm ] && echo EDM || echo FDM), $n steps"
     done
 done
-"$fdm" sheet "${cells[@]}" --columns "$classes" --rows "${rows#|}" --out "$out/steps.png" \
+"$fdm" sheet "${cells[@]}" --columns "$classes" --rows "${rows#|}" --scale 4 --out "$out/steps.png" \
     --title "FDM beside EDM after few steps" --note "the same seed in every row; N Heun steps are 2 N - 1 evaluations of the network"
 
 say "3. A golden of the published program (PyTorch 1.13, f32), computed here"
@@ -54,7 +54,7 @@ say "5. Training from scratch: 0.75 M parameters, 99 yellow faces of data/emoji3
 "$fdm" dataset -q data/emoji32.zip "$out/faces16.zip" --resolution 16x16 --classes 0
 "$fdm" train --outdir "$out/faces" --nosubdir --data "$out/faces16.zip" --precond fdm_edm --xflip 1 \
     --cbase 32 --cres 1,2 --num_blocks 1 --attn_resolutions 8 --dropout 0 --augment 0 --warmup_ite 100 \
-    --batch 32 --lr 2e-3 --lr_rampup 0.001 --ema 0.002 --duration "$(printf '0.%06d' "$images")" --tick 1 --snap 3 --seed 1
+    --batch 32 --lr 2e-3 --lr_rampup 0.001 --ema 0.002 --duration "$(printf '0.%06d' "$images")" --tick 1 --snap 3 --image-count 25 --seed 1
 # The mean loss of each tick, from what the run wrote
 curve() { sed -nE 's/.*"Loss\/loss": \{"num": [0-9.]+, "mean": ([0-9.e+-]+).*/\1/p' "$out/faces/stats.jsonl" | tr '\n' ' '; }
 echo "   loss: $(curve)"
@@ -66,11 +66,11 @@ for n in "${show[@]}" "$images"; do
 done
 "$fdm" sheet "${cells[@]}" "$out/faces/reals.png" --columns "${heads/after 0 images/before training}the data" --out "$out/training.png" \
     --title "Training a small Fast Diffusion Model from scratch" \
-    --note "samples from the same 36 seeds, 9 steps; 750 thousand parameters, 99 faces at 16 x 16 and their mirror images"
+    --note "samples from the same 25 seeds, 9 steps; 750 thousand parameters, 99 faces at 16 x 16 and their mirror images"
 
 say "The pictures, after $SECONDS seconds"
 echo "   $out/samples.png     every class, six seeds"
 echo "   $out/steps.png       FDM beside EDM after ${steps[*]} steps"
 echo "   $out/training.png    before and after training"
 echo "   $out/verify.html     the report on what a GPU would have computed"
-echo "Next: README.md, or   $fdm sample --model data/emoji32_fdm_edm.safetensors --class 4 --seeds 0-63 --outdir out --grid out/food.png"
+echo "Next: README.md, or   $fdm sample --model data/emoji16_fdm_edm.safetensors --class 4 --seeds 0-63 --outdir out --grid out/food.png"
