@@ -270,8 +270,8 @@ deps:
 
 demo:
 	@CC="$(CC)" .ci/install-deps build
-	@$(MAKE) --no-print-directory run-demo
-run-demo: all
+	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc)) run-demo
+run-demo: $(BUILD)/fdm
 	@bash data/demo.sh $(BUILD)
 
 # clang, if there: gcc takes many minutes to instrument the kernels.  Without BLIS, whose memory pools look like leaks
@@ -324,7 +324,7 @@ clean:
 
 define HELP
 make            the library ($(BUILD)/libfdm.a, libfdm.so) and the command ($(BUILD)/fdm)
-make demo       installs what is missing, builds, samples images and compares with the published output
+make demo       installs what is missing, builds, draws labelled pictures, compares with the published output, trains a network
 make test       installs what is missing, builds, runs every test; the last line says how many passed
 make install    PREFIX=$(PREFIX) DESTDIR=  (and make uninstall)
 

@@ -4,7 +4,7 @@ Written from the specification alone (sections 2 and 3); module names are the pu
 golden and every model file loads.  Runs under PyTorch 1.13 and later.  The network computes in the precision of its
 parameters: `net.double()` is a second f64 opinion beside the C reference backend.
 
-    net = load_model("data/shapes16_fdm_edm.safetensors")
+    net = load_model("tests/golden_extra/shapes16_fdm_edm.safetensors")
     D = net(x, sigma, class_labels)            # F_x and its inputs are kept in net.last
 """
 import json

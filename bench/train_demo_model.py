@@ -1,8 +1,8 @@
 """Train the demo model of data/: FDM-EDM, class-conditional, 16x16 RGB pictograms drawn by pictograms.py.
 
     python3 bench/train_demo_model.py train --folder RUN --kimg 400        (resumes if RUN has a state)
-    python3 bench/train_demo_model.py export --folder RUN --out data/shapes16_fdm_edm.safetensors
-    python3 bench/train_demo_model.py grid --model data/shapes16_fdm_edm.safetensors --out grid.png
+    python3 bench/train_demo_model.py export --folder RUN --out tests/golden_extra/shapes16_fdm_edm.safetensors
+    python3 bench/train_demo_model.py grid --model tests/golden_extra/shapes16_fdm_edm.safetensors --out grid.png
 
 Objective and averages are the specification's sections 4 and 5: EDM loss with FDM's weight warm-up, Adam, EMA.
 Every few minutes RUN receives state.pt, model.safetensors (the averaged weights) and samples.png.

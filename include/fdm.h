@@ -6,7 +6,7 @@
  *     fdm_error err;
  *     double x[3 * 16 * 16] = {0}, D[3 * 16 * 16], sigma = 1.5;
  *     fdm_denoise_args args = {.n = 1, .x = x, .sigma = &sigma};
- *     fdm_status status = fdm_denoiser_load(&net, "data/shapes16_fdm_edm.safetensors", NULL, &err);
+ *     fdm_status status = fdm_denoiser_load(&net, "data/emoji16_fdm_edm.safetensors", NULL, &err);
  *     if (status == FDM_OK) status = fdm_denoise(net, D, &args, &err);
  *     if (status == FDM_OK) printf("D(0; %g) = %g ...\n", sigma, D[0]);
  *     else fprintf(stderr, "%s\n", err.message);

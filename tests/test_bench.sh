@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `fdm bench`: what it prints is complete, what is asked wrongly is refused.  How fast it is, is no test's business.
 . "$(dirname "$0")/house/lib.sh"
-model=data/shapes16_fdm_edm.safetensors
+model=tests/golden_extra/shapes16_fdm_edm.safetensors
 
 # refused CODE PATTERN ARGUMENT...: that exit code, and one line on stderr that matches
 refused() {

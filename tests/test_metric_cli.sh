@@ -82,7 +82,7 @@ verdict "--max-images" grep -q '"images": 100,' "$tmp/fewer.json"
 if [ -n "${SANITIZE:-}" ]; then skip "samples of the shipped model: slow in a sanitizer build"; else
     for run in a:0-39:5 b:40-79:5 c:80-119:2; do
         IFS=: read -r name seeds steps <<<"$run"
-        "$fdm" sample --model data/shapes16_fdm_edm.safetensors --outdir "$tmp/$name" --seeds "$seeds" --steps "$steps" -q ||
+        "$fdm" sample --model tests/golden_extra/shapes16_fdm_edm.safetensors --outdir "$tmp/$name" --seeds "$seeds" --steps "$steps" -q ||
             fail "fdm sample"
     done
     for name in a b c e16.zip; do
@@ -96,7 +96,7 @@ if [ -n "${SANITIZE:-}" ]; then skip "samples of the shipped model: slow in a sa
 fi
 
 # Images without classes.
-"$fdm" sample --model data/shapes16_fdm_edm.safetensors --outdir "$tmp/plain" --seeds 0-1 --steps 2 -q || fail "fdm sample"
+"$fdm" sample --model tests/golden_extra/shapes16_fdm_edm.safetensors --outdir "$tmp/plain" --seeds 0-1 --steps 2 -q || fail "fdm sample"
 
 # ---- Refusals -----------------------------------------------------------------------------------------------------
 refuse 2 'wants REF' -q
@@ -110,7 +110,7 @@ refuse 3 'of two spaces' "$tmp/classifier.npz" "$tmp/flags.zip" --space classifi
 refuse 3 'of two spaces' "$tmp/pixels.npz" "$tmp/classifier.npz"
 refuse 3 'knows no components' "$golden/fid_dim64.safetensors" "$tmp/emoji.zip"
 refuse 3 'not known to be of REF' "$tmp/emoji.zip" "$golden/fid_dim64.safetensors"
-refuse 3 'not made by fdm metric' "$tmp/emoji.zip" --classifier data/shapes16_fdm_edm.safetensors
+refuse 3 'not made by fdm metric' "$tmp/emoji.zip" --classifier tests/golden_extra/shapes16_fdm_edm.safetensors
 refuse 3 'no classes' "$tmp/plain" --train-classifier "$tmp/x.safetensors"
 refuse 3 'at least 201' "$tmp/emoji.zip" "$tmp/emoji.zip" --block 201
 refuse 2 'no halves' "$tmp/pixels.npz"

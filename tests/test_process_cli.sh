@@ -65,7 +65,7 @@ if "$fdm" process --plot "$tmp/scale.svg" 2>"$tmp/err"; then
     verdict "the same twice" cmp -s "$tmp/scale.svg" "$tmp/again.svg"
     "$fdm" process --figure strip --image data/emoji32.zip --index 3 --plot "$tmp/strip.png"
     verdict "a PNG" bash -c "head -c 8 $tmp/strip.png | od -An -tx1 | grep -q '89 50 4e 47'"
-    "$fdm" process --figure strip --image data/samples.png --plot "$tmp/strip2.svg"
+    "$fdm" process --figure strip --image tests/corpus/png/rgb8.png --plot "$tmp/strip2.svg"
     verdict "a strip of a PNG file, as SVG" grep -q '<image' "$tmp/strip2.svg"
     "$fdm" process --tau 0.1,1,10 --plot "$tmp/table.svg" >"$tmp/table.csv"
     verdict "a table drawn and printed" bash -c "[ \$(wc -l <$tmp/table.csv) = 4 ] && grep -q '<svg' $tmp/table.svg"

@@ -12,7 +12,7 @@
 #include "networks.h"
 #include "nn/winograd.h"
 
-#define MODEL "data/shapes16_fdm_edm.safetensors"
+#define MODEL "tests/golden_extra/shapes16_fdm_edm.safetensors"
 
 enum { SAMPLES = 2 };
 

@@ -46,6 +46,7 @@
     X(compare)          \
     X(verify)           \
     X(metric)           \
+    X(sheet)            \
     X(process)          \
     X(bench)
 

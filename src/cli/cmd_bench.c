@@ -241,7 +241,7 @@ const struct fdm_command fdm_cmd_bench = {
         "Whole steps come with images per second, memory, and the share of each kind of layer.\n"
         "bench/compare.py (make bench) compares with PyTorch, ONNX Runtime, oneDNN and BLIS.",
     .examples = "  fdm bench --layers --only 3x3 --batch 8 --threads 2\n"
-                "  fdm bench --network --model data/shapes16_fdm_edm.safetensors --batch 64 --json\n"
+                "  fdm bench --network --model data/emoji16_fdm_edm.safetensors --batch 64 --json\n"
                 "  fdm bench --train --recompute norm --rounds 3\n"
                 "  fdm bench --network --config '{\"model_channels\": 64, \"img_resolution\": 64}'\n",
     .options = options,

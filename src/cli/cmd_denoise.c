@@ -12,7 +12,7 @@
 
 struct denoise_options {
     const char *model, *in, *out;
-    bool trace;
+    bool trace, inputs;
 };
 
 static const struct denoise_options defaults = {0};
@@ -21,6 +21,7 @@ static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct denoise_options, in, "in", "FILE", "tensors x and sigma; required"),
     FDM_OPTION_STRING(struct denoise_options, out, "out", "FILE", "where to write out and F_x; required"),
     FDM_OPTION_FLAG(struct denoise_options, trace, "trace", "write every module's output, too"),
+    FDM_OPTION_FLAG(struct denoise_options, inputs, "inputs", "write x, sigma and the labels, too: a dump for fdm verify"),
     FDM_OPTION_END,
 };
 
@@ -81,6 +82,23 @@ static fdm_status add_result(fdm_tensors *set, const char *name, const double *v
     return FDM_OK;
 }
 
+/* What the results came from, in f64, so that nothing is lost. */
+static fdm_status add_inputs(fdm_tensors *set, const struct inputs *in, const fdm_config *c, fdm_error *err) {
+    const struct {
+        const char *name;
+        double *values;
+        int ndim;
+        int64_t shape[4];
+    } all[] = {{"x", in->x, 4, {in->n, c->img_channels, c->img_resolution, c->img_resolution}},
+               {"sigma", in->sigma, 1, {in->n}},
+               {"class_labels", in->class_labels, 2, {in->n, c->label_dim}},
+               {"augment_labels", in->augment_labels, 2, {in->n, c->augment_dim}}};
+    fdm_status status = FDM_OK;
+    for (size_t i = 0; i < FDM_ARRAY_LEN(all) && status == FDM_OK; i++)
+        if (all[i].values) status = fdm_tensors_add_borrowed(set, all[i].name, FDM_F64, all[i].ndim, all[i].shape, all[i].values, NULL, err);
+    return status;
+}
+
 /* Finite weights can still overflow f32: that is a result worth writing (and tracing), but not in silence. */
 static void warn_nonfinite(const struct fdm_cli *cli, const double *D, size_t count) {
     size_t bad = 0;
@@ -102,6 +120,7 @@ static fdm_status denoise(const struct fdm_cli *cli, const struct denoise_option
     fdm_status status = fdm_denoise(d, D, &args, err);
     if (status == FDM_OK) status = add_result(&results, "out", D, d, in->n, err);
     if (status == FDM_OK) status = add_result(&results, "F_x", D + count, d, in->n, err);
+    if (status == FDM_OK && o->inputs) status = add_inputs(&results, in, c, err);
     for (size_t i = 0; i < traces.count && status == FDM_OK; i++) {
         const fdm_tensor *t = &traces.items[i];
         status = fdm_tensors_add_borrowed(&results, t->name, t->dtype, t->ndim, t->shape, t->data, NULL, err);
@@ -142,9 +161,11 @@ const struct fdm_command fdm_cmd_denoise = {
         "Reads x (N,C,R,R) and sigma (N), optionally class_labels (N,label_dim) and augment_labels (N,augment_dim),\n"
         "and writes out = D(x; sigma) and F_x, the raw network output.  With --trace also every module's output under\n"
         "its published name (trace.model.enc.32x32_conv, ...), as it leaves the module.\n"
-        "Tensor files are .safetensors, .npz or .npy.  --backend reference computes everything in f64.",
+        "Tensor files are .safetensors, .npz or .npy.  --backend reference computes everything in f64.  With --backend tf32\n"
+        "--trace --inputs the file is what a GPU in that precision would have dumped for fdm verify.",
     .examples = "  fdm denoise --model model.safetensors --in x.npz --out d.npz\n"
-                "  fdm denoise --model model.safetensors --in x.npz --out truth.safetensors --trace --backend reference\n",
+                "  fdm denoise --model model.safetensors --in x.npz --out truth.safetensors --trace --backend reference\n"
+                "  fdm denoise --model model.safetensors --in x.npz --out like-a-gpu.npz --trace --inputs --backend tf32\n",
     .options = options,
     .defaults = &defaults,
     .options_size = sizeof defaults,

@@ -17,8 +17,8 @@
 
 struct sample_options {
     const char *model, *outdir, *grid, *latents, *save_tensors;
-    struct fdm_intlist seeds;
-    int64_t steps, class_index, batch;
+    struct fdm_intlist seeds, classes;
+    int64_t steps, batch;
     int solver, rng;
     double sigma_min, sigma_max, rho, S_churn, S_min, S_max, S_noise, rank_timeout;
     bool subdirs;
@@ -29,9 +29,8 @@ static const char *const solver_names[] = {FDM_SOLVERS(NAME) NULL};
 static const char *const rng_names[] = {FDM_RNG_KINDS(NAME) NULL};
 #undef NAME
 
-static const struct sample_options defaults = {.steps = 18, .class_index = -1, .batch = 64, .sigma_min = 0.002,
-                                               .sigma_max = 80, .rho = 7, .S_max = INFINITY, .S_noise = 1,
-                                               .rank_timeout = FDM_RANK_TIMEOUT};
+static const struct sample_options defaults = {.steps = 18, .batch = 64, .sigma_min = 0.002, .sigma_max = 80, .rho = 7,
+                                               .S_max = INFINITY, .S_noise = 1, .rank_timeout = FDM_RANK_TIMEOUT};
 static const struct fdm_option options[] = {
     FDM_OPTION_STRING(struct sample_options, model, "model", "FILE", "model file (.safetensors); required"),
     FDM_OPTION_STRING(struct sample_options, outdir, "outdir", "DIR", "where the PNG images go, made if missing"),
@@ -45,7 +44,8 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(struct sample_options, S_min, "S_min", 0, 1e12, "X", "stochasticity from this noise level (default 0)"),
     FDM_OPTION_FLOAT(struct sample_options, S_max, "S_max", 0, INFINITY, "X", "stochasticity up to this noise level (default inf)"),
     FDM_OPTION_FLOAT(struct sample_options, S_noise, "S_noise", 0, 1e12, "X", "inflation of the added noise (default 1)"),
-    FDM_OPTION_INT(struct sample_options, class_index, "class", 0, 1048575, "K", "this class for every image (default: drawn per seed)"),
+    FDM_OPTION_INTLIST(struct sample_options, classes, "class", 0, 1048575, "LIST",
+                       "this class for all (default: drawn per seed); several: every seed with each, in folders"),
     FDM_OPTION_INT(struct sample_options, batch, "batch", 1, 65536, "N", "images at a time (default 64); changes no bits"),
     FDM_OPTION_FLAG(struct sample_options, subdirs, "subdirs", "one folder per thousand seeds"),
     FDM_OPTION_STRING(struct sample_options, grid, "grid", "FILE.png", "all images in one picture"),
@@ -66,6 +66,7 @@ struct job {
     int64_t n;
     size_t per_sample; /* C * R * R */
     uint64_t *seeds;   /* (N), or NULL with given latents */
+    int64_t per_class; /* how many seeds: N, or N / classes */
     bool keep;         /* all images stay in memory, for --grid or --save-tensors; else those of one batch do */
     int64_t rows;      /* N or, if they do not stay, the batch */
     float *latents;    /* (rows, C, R, R), filled batch by batch from the seeds; or given, (N, C, R, R) */
@@ -141,15 +142,28 @@ static fdm_status read_latents(struct job *j, fdm_error *err) {
     return status;
 }
 
+/* With several classes all seeds come again for each: image i has seed i % count, class i / count. */
 static fdm_status take_seeds(struct job *j, fdm_error *err) {
     const struct fdm_intlist *list = &j->o->seeds;
     fdm_status status = FDM_OK;
-    j->n = list->count ? (int64_t)list->count : 64;
+    j->per_class = list->count ? (int64_t)list->count : 64;
+    j->n = j->per_class * (int64_t)(j->o->classes.count > 1 ? j->o->classes.count : 1);
+    if (j->n > FDM_LIST_MAX)
+        return fdm_fail(err, FDM_BAD_USAGE, "--seeds, --class: %lld seeds for each of %zu classes are more than %d images", (long long)j->per_class,
+                        j->o->classes.count, FDM_LIST_MAX);
     j->seeds = allocate((size_t)j->n, sizeof *j->seeds, "seeds", err, &status);
     j->rows = j->keep || j->n < j->o->batch ? j->n : j->o->batch;
     j->latents = allocate((size_t)j->rows * j->per_sample, sizeof *j->latents, "latents", err, &status);
-    for (int64_t i = 0; i < j->n && status == FDM_OK; i++) j->seeds[i] = (uint64_t)(list->count ? list->items[i] : i);
+    for (int64_t i = 0; i < j->n && status == FDM_OK; i++) {
+        const int64_t k = i % j->per_class;
+        j->seeds[i] = (uint64_t)(list->count ? list->items[k] : k);
+    }
     return status;
+}
+
+static int64_t class_of(const struct job *j, int64_t image) {
+    const struct fdm_intlist *classes = &j->o->classes;
+    return classes->items[classes->count > 1 ? image / j->per_class : 0];
 }
 
 static fdm_status prepare(struct job *j, fdm_error *err) {
@@ -157,17 +171,18 @@ static fdm_status prepare(struct job *j, fdm_error *err) {
     const fdm_config *c = j->config;
     const size_t label_dim = (size_t)c->label_dim;
     j->per_sample = (size_t)c->img_channels * (size_t)c->img_resolution * (size_t)c->img_resolution;
-    if (o->class_index >= 0 && o->class_index >= c->label_dim)
-        return fdm_fail(err, FDM_BAD_USAGE, "--class %lld: the model has %d classes", (long long)o->class_index, c->label_dim);
+    for (size_t k = 0; k < o->classes.count; k++)
+        if (o->classes.items[k] >= c->label_dim)
+            return fdm_fail(err, FDM_BAD_USAGE, "--class %lld: the model has %d classes", (long long)o->classes.items[k], c->label_dim);
     fdm_status status = o->latents ? read_latents(j, err) : take_seeds(j, err);
     const size_t n = (size_t)j->n;
     if (status == FDM_OK && label_dim && !j->labels) {
         j->labels = allocate(n, label_dim * sizeof *j->labels, "class labels", err, &status);
         if (j->labels) memset(j->labels, 0, n * label_dim * sizeof *j->labels);
     }
-    for (size_t i = 0; status == FDM_OK && o->class_index >= 0 && i < n; i++) {
+    for (size_t i = 0; status == FDM_OK && o->classes.count && i < n; i++) {
         memset(j->labels + i * label_dim, 0, label_dim * sizeof *j->labels);
-        j->labels[i * label_dim + (size_t)o->class_index] = 1;
+        j->labels[i * label_dim + (size_t)class_of(j, (int64_t)i)] = 1;
     }
     j->rows = j->keep || j->n < o->batch ? j->n : o->batch;
     j->x = allocate((size_t)j->rows, j->per_sample * sizeof *j->x, "images", err, &status);
@@ -296,7 +311,7 @@ static void draw_batch(struct job *j, fdm_rng *rngs) {
         const size_t at = (size_t)(j->first + i);
         int64_t label = 0;
         fdm_sample_draw_latents(latents_of(j, j->first + i), &label, &rngs[i], 1, j->per_sample, label_dim);
-        if (label_dim && j->o->class_index < 0) j->labels[at * (size_t)label_dim + (size_t)label] = 1;
+        if (label_dim && !j->o->classes.count) j->labels[at * (size_t)label_dim + (size_t)label] = 1;
     }
 }
 
@@ -339,17 +354,20 @@ static fdm_status check_outputs(const struct job *j, fdm_error *err) {
     return status;
 }
 
-/* outdir/000123.png, or outdir/000000/000123.png with --subdirs; without seeds the index in the file of latents. */
+/* outdir/000123.png; outdir/3/000123.png of class 3, if there are several; outdir/000000/000123.png with --subdirs; without
+ * seeds the index in the file of latents. */
 static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err) {
     char path[4096];
     const unsigned long long name = j->seeds ? j->seeds[index] : (unsigned long long)index;
     const int r = j->config->img_resolution;
+    const bool classes = j->o->classes.count > 1;
     int used = snprintf(path, sizeof path, "%s", j->o->outdir);
-    if (j->o->subdirs && used < (int)sizeof path) {
+    if (classes && used < (int)sizeof path)
+        used += snprintf(path + used, sizeof path - (size_t)used, "/%lld", (long long)class_of(j, index));
+    if (j->o->subdirs && used < (int)sizeof path)
         used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu", name - name % 1000);
-        const fdm_status status = used < (int)sizeof path ? fdm_make_folders(path, err) : FDM_OK;
-        if (status != FDM_OK) return status;
-    }
+    const fdm_status status = (classes || j->o->subdirs) && used < (int)sizeof path ? fdm_make_folders(path, err) : FDM_OK;
+    if (status != FDM_OK) return status;
     if (used < (int)sizeof path) used += snprintf(path + used, sizeof path - (size_t)used, "/%06llu.png", name);
     if (used >= (int)sizeof path) return fdm_fail(err, FDM_BAD_USAGE, "--outdir: the path is too long");
     return fdm_png_write(path, j->pixels + place(j, index, j->keep), r, r, j->config->img_channels, err);
@@ -406,10 +424,12 @@ static fdm_status gather_outputs(struct job *j, fdm_error *err) {
 
 static fdm_status write_outputs(struct job *j, fdm_error *err) {
     const int r = j->config->img_resolution;
+    const int columns = j->o->classes.count > 1 ? (int)j->per_class : 0; /* a row per class, or about a square */
     fdm_image grid = {0};
     fdm_status status = FDM_OK;
     if (j->o->grid) {
-        status = fdm_image_grid(&grid, j->pixels, (int)j->n, j->config->img_channels, r, r, false, 0, err);
+        status = fdm_image_grid(&grid, j->pixels, (int)j->n, j->config->img_channels, r, r, false,
+                                columns, err);
         if (status == FDM_OK)
             status = fdm_png_write(j->o->grid, grid.pixels, grid.width, grid.height, grid.channels, err);
         fdm_image_free(&grid);
@@ -429,6 +449,7 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
         return fdm_fail(err, FDM_BAD_USAGE, "nothing to write: give --outdir, --grid or --save-tensors");
     if (o->latents && fdm_cli_given(cli, "seeds"))
         return fdm_fail(err, FDM_BAD_USAGE, "--latents and --seeds exclude each other");
+    if (o->latents && o->classes.count > 1) return fdm_fail(err, FDM_BAD_USAGE, "--latents takes one --class, or class_labels in its file");
     return FDM_OK;
 }
 
@@ -476,6 +497,7 @@ const struct fdm_command fdm_cmd_sample = {
         "the bit, and writes their PNGs to --outdir, which all must see; the first rank writes --grid and --save-tensors.",
     .examples = "  fdm sample --model model.safetensors --outdir out --seeds 0-63 --grid out/grid.png\n"
                 "  fdm sample --model model.safetensors --outdir out --solver dpm --steps 10 --class 3\n"
+                "  fdm sample --model model.safetensors --outdir out --class 0-9 --seeds 0-7 --grid out/classes.png\n"
                 "  fdm sample --model model.safetensors --latents z.npz --save-tensors states.safetensors\n",
     .options = options,
     .defaults = &defaults,

@@ -18,6 +18,10 @@ fdm_status fdm_image_probe(struct fdm_image_info *info, const void *bytes, size_
  * or of three components, and complete.  Errors, after which *out is all zeros: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
 fdm_status fdm_image_decode(fdm_image *out, const void *bytes, size_t size, const char *label, fdm_error *err);
 
+/* To gray (1 channel) or RGB (3) from any of the four: transparency onto white, luma of ITU-R BT.601.  Errors, after which
+ * the image is as before: FDM_NO_RESOURCE. */
+fdm_status fdm_image_convert(fdm_image *image, int channels, fdm_error *err);
+
 /* The PNG file that fdm_png_write writes, in memory: *size bytes at *file, for free().  Errors, after which *file
  * is NULL: FDM_BAD_USAGE (size or channels), FDM_NO_RESOURCE. */
 fdm_status fdm_png_format(uint8_t **file, size_t *size, const uint8_t *pixels, int width, int height, int channels,
