@@ -690,8 +690,9 @@ static void describe(struct fdm_text *text, const struct train_run *t) {
     fdm_text_printf(text, "updates      %" PRId64 " of %" PRId64 " images in rounds of %d, to %g kimg\n",
                     (t->total + s->batch - 1) / s->batch, s->batch, t->round, s->duration * 1000);
     if (s->warmup_ite > 0)
-        fdm_text_printf(text, "warm-up      %g loss calls, one a round: the first %.0f updates\n", s->warmup_ite,
-                        ceil(s->warmup_ite * t->round / (double)s->batch));
+        fdm_text_printf(text, "warm-up      %g loss calls, one a round: the first %.0f updates%s\n", s->warmup_ite,
+                        ceil(s->warmup_ite * t->round / (double)s->batch),
+                        fdm_precond_is_fdm(t->config.precond.kind) ? "" : "; the published program has none here");
     fdm_text_printf(text, "memory       about %.0f MB, %.0f of them activations", bytes / 1e6, (double)activations / 1e6);
 }
 
