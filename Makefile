@@ -315,6 +315,7 @@ make process-check   10^7 particles against closed forms, orders of convergence,
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
+make reproduce  the paper's claim in miniature, trained here: hours, resumable; make reproduce-quick: ten minutes (bench/reproduce.py)
 make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing
