@@ -85,23 +85,25 @@ def sweep(kimg):
 def quick():
     """Three seeds of the EDM pair at 16x16, and one of what acts and of few evaluations; all of it part of the full plan."""
     pair = ("edm", "edm-fdm")
-    jobs = [Job(16, m, seed, 10.24, curve(2.56, 5.12, 10.24)) for seed in (1, 2, 3) for m in pair]
-    jobs += [Job(16, m, 1, 10.24, curve(2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
+    jobs = [Job(16, m, seed, 10.24, curve(1.28, 2.56, 5.12, 10.24)) for seed in (1, 2, 3) for m in pair]
+    jobs += [Job(16, m, 1, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
     return jobs + [Job(16, m, 1, 10.24, sweep(10.24)) for m in pair]
 
 
 def full():
     """What is quick first, then one seed of everything, then more."""
     pair, others = ("edm", "edm-fdm"), ("vp", "vp-fdm", "ve", "ve-fdm")
+    few = tuple((10.24, *s) for s in SWEEP if nfe(*s) < 12)
     jobs = quick()
-    jobs += [Job(16, m, 1, 10.24, curve(2.56, 10.24)) for m in (*ABLATIONS, *others)]
-    jobs += [Job(32, m, 1, 200, curve(50, 100, 200) + sweep(200)) for m in pair]
+    jobs += [Job(16, m, 1, 10.24, curve(2.56, 10.24)) for m in (*others, *ABLATIONS)]
+    jobs += [Job(16, m, seed, 10.24, few) for seed in (2, 3) for m in pair]
+    jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 5.12, 10.24)) for seed in (4, 5) for m in pair]
+    jobs += [Job(32, m, 1, 200, curve(20, 50, 100, 200) + sweep(200)) for m in pair]
     for seed in (2, 3):
-        jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in ABLATIONS]
+        jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
+        jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in (*ABLATIONS, *others)]
         jobs += [Job(16, m, seed, 10.24, sweep(10.24)) for m in pair]
-        jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in others]
     jobs += [Job(16, m, seed, 20.48, curve(20.48)) for seed in (1, 2, 3) for m in pair]
-    jobs += [Job(16, m, seed, 10.24, curve(2.56, 5.12, 10.24)) for seed in (4, 5) for m in pair]
     jobs += [Job(16, m, 1, 10.24, sweep(10.24)) for m in others]
-    jobs += [Job(32, m, seed, 200, curve(50, 100, 200)) for seed in (2, 3) for m in pair]
-    return jobs + [Job(32, m, 1, 200, curve(50, 100, 200)) for m in others]
+    jobs += [Job(32, m, seed, 200, curve(20, 50, 100, 200)) for seed in (2, 3) for m in pair]
+    return jobs + [Job(32, m, 1, 200, curve(20, 50, 100, 200)) for m in others]

@@ -84,7 +84,7 @@ def ablation(rows, resolution):
             if values:
                 mean, half = interval(values)
                 axes.barh(i, mean, xerr=half or 0, color=COLORS.get(method, "#9ecae1"), ecolor="#888888", height=0.7)
-                axes.plot(values, [i] * len(values), "k.", markersize=4)
+                axes.plot(values, [i] * len(values), "o", color="white", markeredgecolor="black", markersize=4)
         axes.set_title(f"{kimg:g} kimg")
         axes.set_xlabel("Fréchet distance, pixels")
     all_axes[0][0].set_yticks(range(len(methods)), [plan.METHODS[m][0] for m in methods])
