@@ -1,5 +1,5 @@
-# Benchmarks: `fdm bench` against the peers that are there (compare.py), how cost grows (scaling.py), and one small program
-# per bench/bench_*.c.  Included by the Makefile.
+# Benchmarks: `fdm bench` against the peers that are there (compare.py), how cost grows (scaling.py), one small program per
+# bench/bench_*.c; and the paper's claim in miniature (reproduce.py).  Included by the Makefile.
 BENCH_SRC := $(filter-out bench/bench_mpi.c,$(sort $(wildcard bench/bench_*.c)))
 # Peers in C, where they are installed (libdnnl-dev, libblis-openmp-dev).
 BENCH_MAKES := $(filter bench% $(BUILD)/bench/%,$(MAKECMDGOALS))
@@ -52,6 +52,15 @@ bench-cluster: all
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_model.py --build $(BUILD) $(BENCH_ARGS)
 bench-cluster-check: all $(BUILD)/bench/bench_ranks
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_check.py --build $(BUILD) $(BENCH_ARGS)
+
+# EDM, VP and VE against their FDM versions, trained here on the shipped pictures: ten minutes, or hours, resumable.
+# REPRODUCE_ARGS: options of reproduce.py, such as "--only 16", --jobs 1, --help.
+.PHONY: reproduce reproduce-quick
+REPRODUCE = $(or $(BENCH_DRIVER),$(error no python3)) bench/reproduce.py --build $(BUILD) $(BENCH_PYTHON:%=--python %)
+reproduce: all
+	$(REPRODUCE) $(REPRODUCE_ARGS)
+reproduce-quick: all
+	$(REPRODUCE) --quick $(REPRODUCE_ARGS)
 
 # fdm verify against PyTorch: every framework clean, 24 planted bugs, bf16, gradients, sampling, a large network, 200 random ones.
 .PHONY: check-verify

@@ -52,6 +52,27 @@ START_TEST(config_defaults) {
 }
 END_TEST
 
+/* The damping of FDM's kernel: written where it is not the published 1, for the classes that have it, and read back. */
+START_TEST(config_zeta) {
+    fdm_config c;
+    fdm_error err = {0};
+    ck_assert_int_eq(parse(&c, "{\"class_name\":\"FDM_EDMPrecond\"," IMAGE "}", &err), FDM_OK);
+    ck_assert_double_eq(c.precond.zeta, 1);
+    char *json = fdm_config_json(&c);
+    ck_assert_ptr_null(strstr(json, "zeta"));
+    free(json);
+    ck_assert_int_eq(parse(&c, "{\"class_name\":\"FDM_EDMPrecond\"," IMAGE ",\"zeta\":0.1}", &err), FDM_OK);
+    json = fdm_config_json(&c);
+    ck_assert_int_eq(parse(&c, json, &err), FDM_OK);
+    ck_assert_double_eq(c.precond.zeta, 0.1);
+    free(json);
+    ck_assert_int_eq(parse(&c, "{\"class_name\":\"EDMPrecond\"," IMAGE ",\"zeta\":0.1}", &err), FDM_OK);
+    ck_assert_double_eq(c.precond.zeta, 1); /* no key of this class */
+    ck_assert_int_eq(parse(&c, "{\"class_name\":\"FDM_EDMPrecond\"," IMAGE ",\"zeta\":-0.1}", &err), FDM_BAD_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "zeta = -0.1"));
+}
+END_TEST
+
 START_TEST(config_round_trip) {
     struct model_files files;
     model_files_find(&files);
@@ -304,6 +325,7 @@ int main(void) {
     TCase *tests = tcase_create("model");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, config_defaults);
+    tcase_add_test(tests, config_zeta);
     tcase_add_test(tests, config_round_trip);
     tcase_add_test(tests, config_errors);
     tcase_add_test(tests, config_by_hand);

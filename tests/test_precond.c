@@ -171,6 +171,53 @@ START_TEST(multiplier_of_ve_is_ignored) {
 }
 END_TEST
 
+/* Any damping: c_in is the mean of SPEC 1's table at m B(t'), near 1 it joins the published kernel, and the other
+ * coefficients do not change.  The goldens above are zeta = 1. */
+START_TEST(damping) {
+    static const double zetas[] = {0, 0.2, 0.7, 1 - 1e-9, 1, 1 + 1e-9, 1.5, 30};
+    const fdm_precond critical = make(_i, 2);
+    ck_assert_double_eq(critical.zeta, 1);
+    for (size_t k = 0; k < sizeof zetas / sizeof *zetas; k++) {
+        const double zeta = zetas[k], root = sqrt(fabs(zeta * zeta - 1));
+        fdm_precond p = critical;
+        int negative = 0;
+        p.zeta = zeta;
+        ck_assert_int_eq(fdm_precond_check(&p, NULL), FDM_OK);
+        for (double sigma = 1e-4; sigma < 1.3 * p.sigma_max; sigma *= 1.09) { /* beyond both ends of the range */
+            fdm_precond_coeffs f32, f64, own;
+            fdm_precond_coeffs_f32(&f32, &p, sigma);
+            fdm_precond_coeffs_f32(&own, &critical, sigma);
+            ck_assert(f32.c_skip == own.c_skip && f32.c_out == own.c_out && f32.c_noise == own.c_noise);
+            if (zeta == 1) ck_assert_double_eq(f32.c_in, own.c_in);
+            ck_assert_double_eq(f32.c_in, (double)(float)f32.c_in);
+            const float rounded = (float)sigma;
+            fdm_precond_coeffs_f64(&f64, &p, rounded);
+            ck_assert_double_eq(f64.c_in, fdm_precond_scale_f64(&p, rounded));
+            const double m = p.kind == FDM_PRECOND_FDM_VE ? 1 : 2, t = (rounded - p.sigma_min) / (p.sigma_max - p.sigma_min);
+            const double tau = m * (0.1 * t + 0.5 * 19.9 * t * t);
+            double mean = exp(-tau) * (1 + tau); /* also for 1 +- 1e-9: 1e-8 off */
+            if (zeta < 0.9) mean = exp(-zeta * tau) * (cos(root * tau) + zeta / root * sin(root * tau));
+            if (zeta > 1.1)
+                mean = ((zeta + root) * exp((root - zeta) * tau) - (zeta - root) * exp((-root - zeta) * tau)) / (2 * root);
+            ck_assert_msg(fabs(f64.c_in - mean) <= (fabs(zeta - 1) < 1e-6 && zeta != 1 ? 1e-8 : 1e-13), "zeta %g, sigma %g: %.17g, want %.17g",
+                          zeta, sigma, f64.c_in, mean);
+            /* f32 rounds tau, up to 35 here, three times, and 1 - zeta^2 has slopes of 1 at most */
+            ck_assert_msg(fabs(f32.c_in - f64.c_in) <= 35 * 3 * 0x1p-24, "zeta %g, sigma %g: %.9g in f32, %.17g", zeta, sigma, f32.c_in,
+                          f64.c_in);
+            negative += f64.c_in < 0;
+        }
+        ck_assert_int_eq(negative > 0, zeta < 0.9); /* near 1 the first zero is beyond the range */
+    }
+    /* The three without a kernel have no damping. */
+    fdm_precond p = make(FDM_PRECOND_EDM, 1);
+    fdm_precond_coeffs a, b;
+    fdm_precond_coeffs_f32(&a, &p, 3);
+    p.zeta = 0.2;
+    fdm_precond_coeffs_f32(&b, &p, 3);
+    ck_assert_int_eq(memcmp(&a, &b, sizeof a), 0);
+}
+END_TEST
+
 START_TEST(names) {
     fdm_precond_kind kind;
     fdm_error err = {0};
@@ -213,6 +260,9 @@ START_TEST(bad_constants) {
     REFUSED(FDM_PRECOND_FDM_EDM, sigma_max, 0.001);
     REFUSED(FDM_PRECOND_FDM_EDM, sigma_max, INFINITY); /* t' would be 0 everywhere */
     REFUSED(FDM_PRECOND_FDM_EDM, sigma_max, NAN);
+    REFUSED(FDM_PRECOND_FDM_EDM, zeta, -0.1);
+    REFUSED(FDM_PRECOND_FDM_VP, zeta, NAN);
+    REFUSED(FDM_PRECOND_FDM_VE, zeta, INFINITY);
     REFUSED(FDM_PRECOND_VP, sigma_min, -1);
     REFUSED(FDM_PRECOND_VP, beta_d, NAN);
     REFUSED(FDM_PRECOND_VP, beta_min, -0.1);
@@ -230,6 +280,7 @@ int main(void) {
     tcase_add_test(tc, ranges);
     tcase_add_loop_test(tc, f32_follows_f64, 0, FDM_PRECOND_COUNT);
     tcase_add_test(tc, multiplier_of_ve_is_ignored);
+    tcase_add_loop_test(tc, damping, FDM_PRECOND_FDM_VP, FDM_PRECOND_COUNT);
     tcase_add_test(tc, names);
     tcase_add_test(tc, bad_constants);
     suite_add_tcase(suite, tc);

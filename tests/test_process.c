@@ -91,6 +91,28 @@ START_TEST(time_is_not_clamped) {
 }
 END_TEST
 
+/* The mean alone is the oscillator's, for zeta = 1 the kernel's to the bit, and goes on smoothly below 0. */
+START_TEST(mean_at_any_damping) {
+    for (double zeta = 0; zeta <= 4; zeta += 0.125)
+        for (double tau = -1; tau < 40; tau += 0.37) {
+            const double mean = fdm_damped_mean(zeta, tau);
+            fdm_oscillator o;
+            if (zeta == 1) ck_assert_double_eq(mean, fdm_critical_mean(tau));
+            if (zeta == 0) ck_assert(fabs(mean - cos(tau)) <= 1e-15);
+            if (tau < 0) { /* x'' + 2 zeta x' + x = 0 by differences */
+                const double step = 1e-4, before = fdm_damped_mean(zeta, tau - step), after = fdm_damped_mean(zeta, tau + step);
+                const double rest = (after - 2 * mean + before) / (step * step) + zeta * (after - before) / step + mean;
+                /* the differences' own error: step^2 times the fourth derivative, and rounding over step^2 */
+                const double fastest = 2 * zeta + 1, largest = exp(fastest * -tau);
+                ck_assert_msg(fabs(rest) <= (step * step * pow(fastest, 4) + 1e-7) * largest, "zeta %g, tau %g: %g", zeta, tau, rest);
+                continue;
+            }
+            ck_assert_int_eq(fdm_oscillator_at(&o, zeta, tau, 1, NULL), FDM_OK);
+            ck_assert(fabs(mean - o.mean_x) <= 4e-16);
+        }
+}
+END_TEST
+
 /* --- the oscillator --- */
 
 /* Closed forms of SPEC 1 with complex roots, evaluated to 120 digits: mean of x, impulse response, and the
@@ -236,6 +258,7 @@ int main(void) {
     tcase_add_test(tc, vp_sigma);
     tcase_add_test(tc, kernel);
     tcase_add_test(tc, time_is_not_clamped);
+    tcase_add_test(tc, mean_at_any_damping);
     tcase_add_test(tc, oscillator_truth);
     tcase_add_test(tc, oscillator_composes);
     tcase_add_test(tc, oscillator_limits);

@@ -35,6 +35,12 @@ verdict "JSON has the same" grep -q '"mean_x": 0.735758882342884' "$tmp/tau.json
 "$fdm" process --precond edm --sigma 1 --json >"$tmp/edm.json"
 verdict "JSON says null where there is no clock" grep -q '"t": null' "$tmp/edm.json"
 
+# A kernel's damping, not published but for 1: s(80) = mu(2 B(1)), and without friction that is cos(20.1).
+"$fdm" process --precond fdm_edm --zeta 0 --sigma 80 >"$tmp/undamped.csv"
+verdict "--sigma with --zeta 0" awk -F, 'NR == 2 { d = $4 - cos(2 * $3); bad = !(d * d <= 1e-30) } END { exit bad }' "$tmp/undamped.csv"
+"$fdm" process --precond fdm_edm --zeta 1 --sigma 0.002,0.5,80 >"$tmp/one.csv"
+verdict "--sigma with --zeta 1 is the kernel" cmp "$tmp/sigma.csv" "$tmp/one.csv"
+
 # ---- Refusals ----------------------------------------------------------------------------------------------------
 refuse 2 'nothing asked for'
 refuse 2 'give one' --sigma 1 --tau 1

@@ -85,7 +85,7 @@ verdict "the losses are finite" test "$(grep -c '"mean": [0-9.]*, "std": [0-9.]*
 for precond in vp ve edm fdm_vp fdm_ve fdm_edm; do
     for arch in ddpmpp ncsnpp; do
         extra=()
-        [[ $precond == fdm_* ]] && extra=(--warmup_ite 3)
+        [[ $precond == fdm_* ]] && extra=(--warmup_ite 3 --zeta 0.5)
         run "$precond-$arch" --duration 0.000016 --precond $precond --arch $arch "${extra[@]}"
         verdict "$precond, $arch: two updates" grep -q '"Progress/kimg": {"num": 1, "mean": 0.016' "$tmp/$precond-$arch/stats.jsonl"
         verdict "its snapshot is a model file" "$fdm" info "$tmp/$precond-$arch/network-snapshot-000000.safetensors"
@@ -278,7 +278,7 @@ list=$(cd "$tmp/whole" && sha256sum ./*)
 refuse 2 'whole: holds a training run; go on with --resume' --outdir "$tmp/whole" --nosubdir "${net[@]}"
 for option in '--cond 1' '--arch ncsnpp' '--precond edm' '--batch 4' '--batch-gpu 4' '--cbase 8' '--cres 1,2' '--num_blocks 1' \
     '--attn_resolutions 4' '--lr 0.1' '--lr_rampup 1' '--ema 1' '--dropout 0' '--label_dropout 0' '--augment 0' '--xflip 0' \
-    '--warmup_ite 3' '--fdm_multiplier 2' '--ls 1' '--seed 3' "--transfer $tmp/x" "--outdir $tmp/x" --nosubdir; do
+    '--warmup_ite 3' '--fdm_multiplier 2' '--zeta 2' '--ls 1' '--seed 3' "--transfer $tmp/x" "--outdir $tmp/x" --nosubdir; do
     # shellcheck disable=SC2086
     refuse 2 "${option%% *} cannot be given with --resume" --resume "$tmp/whole" $option
 done
@@ -286,9 +286,10 @@ refuse 2 '--outdir and --data .* required' --outdir "$work"
 refuse 2 '--outdir and --data .* required' --data "$data"
 refuse 2 '--batch 8 is no multiple of --batch-gpu 3' --outdir "$work" "${net[@]}" --batch 8 --batch-gpu 3
 refuse 2 '--label_dropout drops the labels of --cond 1' --outdir "$work" "${net[@]}" --label_dropout 0.1
-refuse 2 '--warmup_ite belongs to the fdm_' --outdir "$work" "${net[@]}" --precond edm --warmup_ite 3
+refuse 2 '--zeta belongs to the fdm_' --outdir "$work" "${net[@]}" --precond edm --zeta 0.5
 for option in '--lr 0' '--lr nan' '--lr 1e30' '--dropout 1' '--augment 2' '--batch 0' '--batch 70000' '--cres 0' '--cres x' '--arch u' \
-    '--precond x' '--cond 2' '--duration 0' '--duration -1' '--tick 0' '--seed -1' '--image-steps 1' '--recompute all'; do
+    '--precond x' '--cond 2' '--duration 0' '--duration -1' '--tick 0' '--seed -1' '--image-steps 1' '--recompute all' \
+    '--zeta -1' '--zeta nan' '--zeta 1e7'; do
     # shellcheck disable=SC2086
     refuse 2 "${option%% *}" --outdir "$work" "${net[@]}" $option
 done
@@ -313,6 +314,23 @@ limits() { "$fdm" compare "$tmp/warm4/training-state-000000032.safetensors" "$tm
     --only trainer.warmup >/dev/null 2>&1; }
 verdict "warm-up restarted on resume: the limit of as many calls" limits warm8r
 if limits warm8; then fail "warm-up resumed: the limit of a restarted one"; else ok "warm-up resumed: another limit"; fi
+
+# Not published: the warm-up alone, on a framework without FDM's kernel.
+run warmplain --precond edm --warmup_ite 40 --duration 0.000032
+run plain --precond edm --duration 0.000032
+alike() { "$fdm" compare "$tmp/warm4/$state" "$tmp/$1/$state" --only trainer.warmup >/dev/null 2>&1; }
+state=training-state-000000032.safetensors
+verdict "--warmup_ite with edm: the limits of fdm_edm" alike warmplain
+verdict "--warmup_ite with edm: other weights than without" test -n "$(cmp "$tmp/warmplain/$state" "$tmp/plain/$state")"
+verdict "--warmup_ite with edm: said to be unpublished" bash -c "'$fdm' train -n --outdir '$tmp/none' --data '$data' --precond edm \
+    --cbase 8 --cres 1,2 --warmup_ite 40 2>&1 | grep -q 'warm-up .*the published program has none here'"
+# Nor is this: another damping than critical; 1 changes nothing.
+run zeta1 --zeta 1 --duration 0.000032
+run zetahalf --zeta 0.5 --duration 0.000032
+run zetanone --duration 0.000032
+verdict "--zeta 1: the bits of a run without it" cmp "$tmp/zeta1/$state" "$tmp/zetanone/$state"
+verdict "--zeta 0.5: other weights" test -n "$(cmp "$tmp/zetahalf/$state" "$tmp/zetanone/$state")"
+verdict "--zeta 0.5: the snapshot knows" bash -c "'$fdm' info '$tmp/zetahalf/network-snapshot-000000.safetensors' | grep -q ', zeta 0.5\$'"
 
 # Two processes in one run directory.
 background first train --outdir "$tmp/twice" --nosubdir "${net[@]}" "${ticks[@]}" --duration 10 -q

@@ -7,7 +7,8 @@
  *     ve, fdm_ve    sigma_min (sigma_max / sigma_min)^u               1 / sigma^2
  *     edm, fdm_edm  exp(P_mean + P_std w), w ~ N(0, 1)                (sigma^2 + sd^2) / (sigma sd)^2
  *
- * fdm_*: weight warm-up, lambda <- min(lambda, c) with a limit c that grows from loss call to loss call.
+ * Weight warm-up: lambda <- min(lambda, c) with a limit c that grows from loss call to loss call.  The published program has
+ * it for fdm_* alone; it is defined for every framework, so it can be tried by itself.
  *
  * `precision` is FDM_F32 or FDM_F64 (the dtype of a backend): every operation rounded to f32 in the published order,
  * elementary functions evaluated in f64 and rounded once; or everything in f64, the truth.  Values are doubles either
@@ -63,7 +64,7 @@ typedef struct fdm_warmup {
 
 /* W > 0, whole or not.  Errors: FDM_BAD_USAGE if it is not positive and finite, or 100^(1/W) overflows. */
 FDM_API fdm_status fdm_warmup_init(fdm_warmup *warmup, double warmup_ite, fdm_error *err);
-/* For frameworks without warm-up: no call is limited. */
+/* No warm-up: no call is limited. */
 FDM_API void fdm_warmup_none(fdm_warmup *warmup);
 /* The limit of this loss call, INFINITY once c >= 500; moves on to the next call. */
 FDM_API double fdm_warmup_next(fdm_warmup *warmup);

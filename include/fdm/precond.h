@@ -18,6 +18,13 @@
  *
  *     t'(sigma) = (sigma - sigma_min) / (sigma_max - sigma_min)      not clamped
  *     s(sigma)  = (1 + m B(t')) exp(-m B(t')),   B(t) = beta_min t + beta_d t^2 / 2
+ *
+ * the mean of an oscillator with critical damping, zeta = 1.  For experiments zeta may be another: s(sigma) is then
+ * mu_zeta(m B(t')), fdm_damped_mean of fdm/process.h.  What changes with s is c_in alone.  D sees x0 + sigma eps, not
+ * x_t, so the c_skip and c_out that keep F's target at unit variance, and lambda = 1/c_out^2, are functions of sigma
+ * whatever s is; and nothing divides by s.  So s may vanish or be negative, as it does for zeta < 1: where it is 0, F sees
+ * the noise level alone, and D is the best guess from c_skip x.  (An input of unit variance would want EDM's c_in, which
+ * FDM gives up for s.)
  */
 #ifndef FDM_PRECOND_H
 #define FDM_PRECOND_H
@@ -54,6 +61,7 @@ typedef struct fdm_precond {
     double sigma_data;           /* edm, fdm_edm: standard deviation of the images, 0.5 */
     double fdm_multiplier;       /* m of s(sigma); fdm_ve ignores it, as published, */
     double ve_multiplier;        /* and has this one: 1 as published; the paper's formula has m */
+    double zeta;                 /* damping of FDM's kernel, >= 0: 1, critical, as published */
     double beta_d, beta_min;     /* the clock B(t): 19.9, 0.1 */
     double M;                    /* vp, fdm_vp: number of discrete steps, 1000; c_noise = (M-1) sigma^-1 */
     double epsilon_t;            /* vp, fdm_vp: smallest t, 1e-5 */
@@ -93,7 +101,7 @@ FDM_API void fdm_precond_coeffs_f32(fdm_precond_coeffs *out, const fdm_precond *
 /* The same formulas in f64 throughout: the truth that the reference backend uses. */
 FDM_API void fdm_precond_coeffs_f64(fdm_precond_coeffs *out, const fdm_precond *p, double sigma);
 
-/* s(sigma) alone, with the kind's own m (1 for fdm_ve) for FDM kinds; the scale c_in of x otherwise. */
+/* s(sigma) alone, with the kind's own m (1 for fdm_ve) and zeta for FDM kinds; the scale c_in of x otherwise. */
 FDM_API double fdm_precond_scale_f64(const fdm_precond *p, double sigma);
 
 #ifdef __cplusplus

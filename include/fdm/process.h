@@ -51,6 +51,9 @@ FDM_API double fdm_kernel_scale(double sigma, double m, double sigma_min, double
 
 /* The critically damped mean mu_1(tau) = (1 + tau) exp(-tau). */
 FDM_API double fdm_critical_mean(double tau);
+/* The mean mu_zeta(tau) at damping zeta >= 0, any real tau: cos(tau) without damping, fdm_critical_mean to the bit for
+ * zeta = 1.  Below 1 it has zeros and changes its sign; from 1 on it is positive. */
+FDM_API double fdm_damped_mean(double zeta, double tau);
 
 /* The state of the oscillator at tau, started at x0 = 1, v0 = 0 without spread (SPEC 1's table). */
 typedef struct fdm_oscillator {

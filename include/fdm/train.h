@@ -47,8 +47,8 @@ typedef struct fdm_train_settings {
     int attn_resolutions[FDM_MAX_ATTN];
     double lr, lr_rampup, ema; /* -, Mimg, Mimg (half-life) */
     double dropout, label_dropout, augment;
-    double warmup_ite;       /* loss calls; 0: no warm-up */
-    double fdm_multiplier;
+    double warmup_ite;       /* loss calls; 0: no warm-up.  Published for fdm_* alone; any framework takes it here */
+    double fdm_multiplier, zeta; /* m and the damping of FDM's kernel; zeta 1 as published */
     double ls;               /* loss scaling */
     double tick;             /* kimg */
     int64_t snap, dump, image_snap; /* ticks; 0: never */
@@ -60,7 +60,7 @@ typedef struct fdm_train_settings {
 } fdm_train_settings;
 
 /* duration 200, batch 512, cbase 128, cres 2,2,2, 4 blocks, attention at 16, lr 1e-3, ramp 10, ema 0.5, dropout 0.13,
- * augment 0.12, multiplier 2, tick 50, snap 200, dump 500, as published; precond fdm_edm; 36 images of 9 steps; a state every 30 minutes. */
+ * augment 0.12, multiplier 2, zeta 1, tick 50, snap 200, dump 500, as published; precond fdm_edm; 36 images of 9 steps; a state every 30 minutes. */
 FDM_API fdm_train_settings fdm_train_defaults(void);
 /* FDM_BAD_USAGE names the first setting that is out of its range. */
 FDM_API fdm_status fdm_train_check(const fdm_train_settings *settings, fdm_error *err);

@@ -37,7 +37,7 @@ typedef struct fdm_trainer_options {
     double ema_halflife_kimg;
     double ema_rampup_ratio;   /* 0.05; negative: no ramp */
     double loss_scaling;
-    double warmup_ite;         /* loss calls of the weight warm-up of fdm_*; 0: none */
+    double warmup_ite;         /* loss calls of the weight warm-up, published for fdm_* alone; 0: none */
 } fdm_trainer_options;
 /* Published defaults: batch 512, lr 1e-3, betas 0.9 and 0.999, eps 1e-8, ramp 10000, half-life 500, ratio 0.05, scaling 1,
  * no warm-up. */

@@ -30,6 +30,7 @@ static void print_model(const fdm_config *c, const fdm_config_size *size) {
            c->img_resolution, c->img_resolution);
     printf("sigma       %g to %g", c->precond.sigma_min, c->precond.sigma_max);
     if (fdm_precond_is_fdm(c->precond.kind)) printf(", fdm_multiplier %g", c->precond.fdm_multiplier);
+    if (c->precond.zeta != 1) printf(", zeta %g", c->precond.zeta);
     printf("\nconditions  label_dim %d, augment_dim %d\n", c->label_dim, c->augment_dim);
     printf("parameters  %" PRId64 " in %" PRId64 " modules\n", size->parameters, size->modules);
     printf("forward     %.4g GFLOP per image\n", (double)size->flops * 1e-9);

@@ -29,7 +29,7 @@ static const struct fdm_option options[] = {
                      "m of fdm_ve, for which the published program takes 1 whatever --fdm_multiplier says"),
     FDM_OPTION_FLOATLIST(struct process_options, sigma, "sigma", 0, 1e100, "LIST",
                          "print the kernel and the preconditioning at these noise levels: 0.1,1,10"),
-    FDM_OPTION_FLOAT(struct process_options, zeta, "zeta", 0, 1e100, "Z", "damping of the oscillator; 1 is critical, FDM's"),
+    FDM_OPTION_FLOAT(struct process_options, zeta, "zeta", 0, 1e100, "Z", "damping of the oscillator, and of a kernel's s; 1 is critical, FDM's"),
     FDM_OPTION_FLOATLIST(struct process_options, tau, "tau", 0, 1e100, "LIST",
                          "print mean and covariance of the oscillator at these readings of the clock"),
     FDM_OPTION_ENUM(struct process_options, figure, "figure", figure_names, "a figure, drawn with --plot, else as numbers"),
@@ -84,6 +84,7 @@ static fdm_status make_table(struct table *t, const struct process_options *o, f
     fdm_status status = fdm_precond_init(&p, (fdm_precond_kind)o->precond, o->fdm_multiplier, err);
     if (status != FDM_OK) return status;
     p.ve_multiplier = o->ve_multiplier;
+    p.zeta = o->zeta;
     t->cells = calloc(t->rows * (size_t)t->columns, sizeof *t->cells);
     if (!t->cells) return fdm_fail_oom(err, "table", t->rows * (size_t)t->columns * sizeof *t->cells);
     for (size_t i = 0; i < t->rows && status == FDM_OK; i++) {
@@ -122,8 +123,8 @@ static fdm_status print_json(const struct table *t, const struct process_options
         }
         complete = json_array_append_new(rows, row) == 0 && complete;
     }
-    json_t *root = o->sigma.count ? json_pack("{s:s, s:f, s:o}", "precond", precond_names[o->precond], "fdm_multiplier",
-                                              o->fdm_multiplier, "rows", rows)
+    json_t *root = o->sigma.count ? json_pack("{s:s, s:f, s:f, s:o}", "precond", precond_names[o->precond], "fdm_multiplier",
+                                              o->fdm_multiplier, "zeta", o->zeta, "rows", rows)
                                   : json_pack("{s:f, s:f, s:o}", "zeta", o->zeta, "g", 2 * sqrt(o->zeta), "rows", rows);
     char *text = root && complete ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);
@@ -138,7 +139,7 @@ static fdm_status plot_table(struct fdm_figure **out, const struct table *t, con
     const bool kernel = o->sigma.count > 0;
     char title[96];
     if (kernel)
-        snprintf(title, sizeof title, "Kernel of %s, m = %g", precond_names[o->precond], o->fdm_multiplier);
+        snprintf(title, sizeof title, "Kernel of %s, m = %g, ζ = %g", precond_names[o->precond], o->fdm_multiplier, o->zeta);
     else
         snprintf(title, sizeof title, "Oscillator, damping ζ = %g", o->zeta);
     fdm_status status = fdm_figure_start(out, title, 1, 1, err);

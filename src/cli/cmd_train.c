@@ -36,7 +36,7 @@ static const char *const recompute_choices[] = {"off", "norm", "block", NULL};
 /* Numbers as in fdm_train_defaults, which is no constant expression; a test compares the two. */
 static const struct train_options defaults = {
     .s = {.duration = 200, .batch = 512, .batch_gpu = 0, .cbase = 128, .num_blocks = 4, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5,
-          .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .ls = 1, .tick = 50,
+          .dropout = 0.13, .label_dropout = 0, .augment = 0.12, .warmup_ite = 0, .fdm_multiplier = 2, .zeta = 1, .ls = 1, .tick = 50,
           .snap = 200, .dump = 500, .image_snap = -1, .image_count = 36, .image_steps = 9, .save_minutes = 30, .seed = -1},
     .precond = FDM_PRECOND_FDM_EDM,
     .recompute = FDM_RECOMPUTE_NORM,
@@ -63,8 +63,9 @@ static const struct fdm_option options[] = {
     FDM_OPTION_FLOAT(T, s.label_dropout, "label_dropout", 0, 1, "P", "probability that an image's label is zeroed"),
     FDM_OPTION_FLOAT(T, s.augment, "augment", 0, 1, "P", "augmentation probability; 0: none"),
     FDM_OPTION_ENUM(T, xflip, "xflip", booleans, "double the data with mirrored images"),
-    FDM_OPTION_FLOAT(T, s.warmup_ite, "warmup_ite", 0, 1e12, "W", "loss calls of the weight warm-up (fdm_*); 0: none"),
+    FDM_OPTION_FLOAT(T, s.warmup_ite, "warmup_ite", 0, 1e12, "W", "loss calls of the weight warm-up; 0: none; published for fdm_*"),
     FDM_OPTION_FLOAT(T, s.fdm_multiplier, "fdm_multiplier", 1e-6, 1e6, "M", "m of the momentum kernel (fdm_*)"),
+    FDM_OPTION_FLOAT(T, s.zeta, "zeta", 0, 1e6, "Z", "damping of that kernel (fdm_*); 1: critical, as published"),
     FDM_OPTION_FLOAT(T, s.ls, "ls", 1e-12, 1e12, "X", "loss scaling"),
     FDM_OPTION_FLOAT(T, s.tick, "tick", 1e-3, 1e9, "KIMG", "thousands of images between lines of progress"),
     FDM_OPTION_INT(T, s.snap, "snap", 0, 1000000000, "TICKS", "between network snapshots; 0: only the last"),
@@ -135,7 +136,7 @@ static fdm_status resumed_settings(fdm_train_settings *s, const struct fdm_cli *
                                    fdm_error *err) {
     static const char *const fixed[] = {"cond", "arch", "precond", "batch", "batch-gpu", "cbase", "cres", "num_blocks",
                                         "attn_resolutions", "lr", "lr_rampup", "ema", "dropout", "label_dropout", "augment",
-                                        "xflip", "warmup_ite", "fdm_multiplier", "ls", "seed", "transfer", "outdir",
+                                        "xflip", "warmup_ite", "fdm_multiplier", "zeta", "ls", "seed", "transfer", "outdir",
                                         "nosubdir"};
     for (size_t i = 0; i < FDM_ARRAY_LEN(fixed); i++)
         if (fdm_cli_given(cli, fixed[i]))

@@ -166,6 +166,7 @@ static void read_precond(struct reader *r, fdm_precond *p) {
     const bool edm = p->kind == FDM_PRECOND_EDM || p->kind == FDM_PRECOND_FDM_EDM;
     read_real(r, "fdm_multiplier", &p->fdm_multiplier);
     if (p->kind == FDM_PRECOND_FDM_VE) read_real(r, "ve_multiplier", &p->ve_multiplier);
+    if (fdm_precond_is_fdm(p->kind)) read_real(r, "zeta", &p->zeta);
     if (vp) {
         read_real(r, "beta_d", &p->beta_d);
         read_real(r, "beta_min", &p->beta_min);
@@ -376,6 +377,7 @@ char *fdm_config_json(const fdm_config *c) {
     if (fdm_precond_is_fdm(p->kind))
         ok = ok && !json_object_set_new(root, "fdm_multiplier", json_real(p->fdm_multiplier));
     if (p->ve_multiplier != 1) ok = ok && !json_object_set_new(root, "ve_multiplier", json_real(p->ve_multiplier));
+    if (fdm_precond_is_fdm(p->kind) && p->zeta != 1) ok = ok && !json_object_set_new(root, "zeta", json_real(p->zeta));
     if (edm) ok = ok && !json_object_set_new(root, "sigma_data", json_real(p->sigma_data));
     if (vp) {
         ok = ok && !json_object_set_new(root, "beta_d", json_real(p->beta_d));

@@ -59,6 +59,7 @@ fdm_status fdm_precond_init(fdm_precond *out, fdm_precond_kind kind, double fdm_
                      .sigma_data = 0.5,
                      .fdm_multiplier = fdm_multiplier,
                      .ve_multiplier = 1,
+                     .zeta = 1,
                      .beta_d = FDM_BETA_D,
                      .beta_min = FDM_BETA_MIN,
                      .M = 1000,
@@ -94,6 +95,7 @@ fdm_status fdm_precond_check(const fdm_precond *p, fdm_error *err) {
     if (!bad && !(good)) bad = #field, value = p->field
     REQUIRE(fdm_multiplier, isfinite(p->fdm_multiplier) && p->fdm_multiplier > 0);
     REQUIRE(ve_multiplier, isfinite(p->ve_multiplier) && p->ve_multiplier > 0);
+    REQUIRE(zeta, isfinite(p->zeta) && p->zeta >= 0);
     REQUIRE(sigma_data, isfinite(p->sigma_data) && p->sigma_data > 0);
     REQUIRE(beta_d, isfinite(p->beta_d) && p->beta_d > 0);
     REQUIRE(beta_min, isfinite(p->beta_min) && p->beta_min >= 0);
@@ -127,7 +129,8 @@ static float kernel_scale_f32(const fdm_precond *p, float sigma) {
     float t = (sigma - (float)p->sigma_min) / (float)(p->sigma_max - p->sigma_min);
     float b = (float)(0.5 * p->beta_d) * (t * t) + (float)p->beta_min * t;
     float tau = (float)effective_multiplier(p) * b;
-    return (1.0f + tau) * exp_f32(-tau);
+    if (p->zeta == 1) return (1.0f + tau) * exp_f32(-tau);
+    return (float)fdm_damped_mean(p->zeta, (double)tau); /* not published: rounded once */
 }
 
 static float vp_sigma_inv_f32(const fdm_precond *p, float sigma) {
@@ -199,6 +202,7 @@ double fdm_precond_scale_f64(const fdm_precond *p, double sigma) {
     case FDM_PRECOND_EDM:
         return 1 / sqrt(p->sigma_data * p->sigma_data + sigma * sigma);
     default:
-        return fdm_kernel_scale(sigma, effective_multiplier(p), p->sigma_min, p->sigma_max, p->beta_d, p->beta_min);
+        return fdm_damped_mean(p->zeta, effective_multiplier(p) * fdm_clock(fdm_kernel_time(sigma, p->sigma_min, p->sigma_max),
+                                                                            p->beta_d, p->beta_min));
     }
 }

@@ -145,3 +145,9 @@ fdm_status fdm_oscillator_at(fdm_oscillator *out, double zeta, double tau, doubl
                             .cov_vv = g * g * sum.vv};
     return FDM_OK;
 }
+
+double fdm_damped_mean(double zeta, double tau) {
+    if (zeta == 1) return fdm_critical_mean(tau);
+    const roots k = find_roots(zeta);
+    return respond(&k, tau).mean;
+}

@@ -109,6 +109,7 @@ static double number(struct fdm_published *p, const struct fdm_pickle_value *dic
 static void settings_of_network(fdm_train_settings *s, const fdm_config *c) {
     s->precond = (int)c->precond.kind;
     s->fdm_multiplier = fdm_precond_is_fdm(c->precond.kind) ? c->precond.fdm_multiplier : s->fdm_multiplier;
+    s->zeta = c->precond.zeta;
     s->arch = c->embedding_type == FDM_EMBEDDING_FOURIER ? FDM_ARCH_NCSNPP : FDM_ARCH_DDPMPP;
     s->cbase = c->model_channels;
     s->levels = c->levels;

@@ -27,6 +27,7 @@ static const char *const arch_names[] = {"ddpmpp", "ncsnpp"};
     X(augment, 0, 1)               \
     X(warmup_ite, 0, 1e12)         \
     X(fdm_multiplier, 1e-6, 1e6)   \
+    X(zeta, 0, 1e6)                \
     X(ls, 1e-12, 1e12)             \
     X(tick, 1e-6, 1e9)             \
     X(save_minutes, 0, 1e6)
@@ -47,7 +48,7 @@ fdm_train_settings fdm_train_defaults(void) {
     return (fdm_train_settings){.arch = FDM_ARCH_DDPMPP, .precond = FDM_PRECOND_FDM_EDM, .duration = 200, .batch = 512,
                                 .cbase = 128, .levels = 3, .cres = {2, 2, 2}, .num_blocks = 4, .attn_count = 1,
                                 .attn_resolutions = {16}, .lr = 1e-3, .lr_rampup = 10, .ema = 0.5, .dropout = 0.13,
-                                .augment = 0.12, .fdm_multiplier = 2, .ls = 1, .tick = 50, .snap = 200, .dump = 500,
+                                .augment = 0.12, .fdm_multiplier = 2, .zeta = 1, .ls = 1, .tick = 50, .snap = 200, .dump = 500,
                                 .image_snap = 200, .image_count = 36, .image_steps = 9, .save_minutes = 30,
                                 .conv = FDM_CONV_DEFAULT};
 }
@@ -79,8 +80,8 @@ fdm_status fdm_train_check(const fdm_train_settings *s, fdm_error *err) {
         return fdm_fail(err, FDM_BAD_USAGE, "--attn_resolutions: wants at most %d numbers", FDM_MAX_ATTN);
     if (s->batch_gpu && s->batch % s->batch_gpu != 0)
         return fdm_fail(err, FDM_BAD_USAGE, "--batch %" PRId64 " is no multiple of --batch-gpu %" PRId64, s->batch, s->batch_gpu);
-    if (s->warmup_ite > 0 && !fdm_precond_is_fdm((fdm_precond_kind)s->precond))
-        return fdm_fail(err, FDM_BAD_USAGE, "--warmup_ite belongs to the fdm_* frameworks; leave it out with --precond %s",
+    if (s->zeta != 1 && !fdm_precond_is_fdm((fdm_precond_kind)s->precond))
+        return fdm_fail(err, FDM_BAD_USAGE, "--zeta belongs to the fdm_* frameworks; leave it out with --precond %s",
                         fdm_precond_name((fdm_precond_kind)s->precond));
     if (s->label_dropout > 0 && !s->cond)
         return fdm_fail(err, FDM_BAD_USAGE, "--label_dropout drops the labels of --cond 1; give both or neither");
@@ -262,6 +263,7 @@ fdm_status fdm_train_network(fdm_config *c, const fdm_train_settings *s, int res
     if (status == FDM_OK)
         status = fdm_precond_init(&c->precond, (fdm_precond_kind)s->precond, s->fdm_multiplier, err);
     if (status != FDM_OK) return status;
+    c->precond.zeta = s->zeta;
     const bool ncsnpp = s->arch == FDM_ARCH_NCSNPP;
     c->img_resolution = resolution;
     c->img_channels = channels;

@@ -100,7 +100,7 @@ fdm_status fdm_trainer_create(fdm_trainer **trainer, const fdm_config *config, c
     t->share = options->batch;
     fdm_warmup_none(&t->warmup);
     status = fdm_loss_init(&t->loss, config->precond.kind, err);
-    if (status == FDM_OK && options->warmup_ite > 0 && fdm_precond_is_fdm(config->precond.kind))
+    if (status == FDM_OK && options->warmup_ite > 0)
         status = fdm_warmup_init(&t->warmup, options->warmup_ite, err);
     if (status == FDM_OK) status = fdm_gradient_create(&t->g, config, weights, where, run, err);
     if (status == FDM_OK) status = choose_kernels(t, run, err);

@@ -179,8 +179,9 @@ void fdm_training_describe(struct fdm_text *text, const struct fdm_training *t) 
         fdm_text_printf(text, "ranks        %d, each with %" PRId64 " images of an update\n", t->ranks->size,
                         t->mine.end - t->mine.first);
     if (s->warmup_ite > 0)
-        fdm_text_printf(text, "warm-up      %g loss calls, one for %" PRId64 " images: the first %.0f updates\n", s->warmup_ite,
-                        s->batch_gpu, ceil(s->warmup_ite * (double)s->batch_gpu / (double)s->batch));
+        fdm_text_printf(text, "warm-up      %g loss calls, one for %" PRId64 " images: the first %.0f updates%s\n", s->warmup_ite,
+                        s->batch_gpu, ceil(s->warmup_ite * (double)s->batch_gpu / (double)s->batch),
+                        fdm_precond_is_fdm(t->config.precond.kind) ? "" : "; the published program has none here");
     fdm_text_printf(text, "memory       about %.0f MB%s, %.0f of them activations", bytes / 1e6,
                     t->ranks ? " a rank" : "", (double)activations / 1e6);
 }

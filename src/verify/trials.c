@@ -121,7 +121,7 @@ static void try_preconds(const struct tried *a) {
         for (size_t m = 0; m < FDM_ARRAY_LEN(multipliers); m++) {
             if (fdm_precond_init(&p, (fdm_precond_kind)kind, multipliers[m], &err) != FDM_OK) continue;
             if (m > 0 && !(fdm_precond_is_fdm((fdm_precond_kind)kind) && kind != FDM_PRECOND_FDM_VE)) continue;
-            if (kind == (int)own->kind && multipliers[m] == own->fdm_multiplier) continue;
+            if (kind == (int)own->kind && multipliers[m] == own->fdm_multiplier && own->zeta == 1) continue;
             if (fdm_precond_is_fdm((fdm_precond_kind)kind))
                 snprintf(what, sizeof what, "of %s with fdm_multiplier %g", fdm_precond_name((fdm_precond_kind)kind), multipliers[m]);
             else snprintf(what, sizeof what, "of %s", fdm_precond_name((fdm_precond_kind)kind));
