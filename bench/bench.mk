@@ -1,6 +1,6 @@
 # Benchmarks: `fdm bench` against the peers that are there (compare.py), how cost grows (scaling.py), and one small program
 # per bench/bench_*.c.  Included by the Makefile.
-BENCH_SRC := $(sort $(wildcard bench/bench_*.c))
+BENCH_SRC := $(filter-out bench/bench_mpi.c,$(sort $(wildcard bench/bench_*.c)))
 # Peers in C, where they are installed (libdnnl-dev, libblis-openmp-dev).
 BENCH_MAKES := $(filter bench% $(BUILD)/bench/%,$(MAKECMDGOALS))
 HAVE_DNNL := $(and $(BENCH_MAKES),$(call compiles,\043include <oneapi/dnnl/dnnl.h>\nint main(void){return dnnl_version() == 0;}\n,-ldnnl))
@@ -16,6 +16,19 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(BENCH_OBJ) $(BUILD)/libfdm.a $(BENCH_LIBS) $(LIBS)
 .SECONDARY: $(BENCH_BIN:%=%.o)
+
+# One for each MPI that is here.
+define bench_mpi_rule
+$(BUILD)/bench/bench_mpi-$(1): bench/bench_mpi.c $(BUILD)/src/cli/ranks_mpi.$(1).o $(BUILD)/libfdm.a
+	@mkdir -p $$(@D)
+	@echo "  LINK  $$@"
+	$(Q)$$(CC) $$(CPPFLAGS_ALL) $$(call mpi_cflags,$(1)) $$(CFLAGS_ALL) -O3 $$(LDFLAGS) -o $$@ $$< $(BUILD)/src/cli/ranks_mpi.$(1).o \
+	  $(BUILD)/libfdm.a $$(LIBS) $$(call mpi_libs,$(1))
+endef
+$(foreach m,$(MPIS),$(eval $(call bench_mpi_rule,$(m))))
+.PHONY: bench-mpi
+bench-mpi: $(MPIS:%=$(BUILD)/bench/bench_mpi-%)
+	@for m in $(MPIS); do for n in 2 4; do mpirun.$$m -n $$n $(BUILD)/bench/bench_mpi-$$m $(BENCH_ARGS) || exit; done; done
 
 # BENCH_PYTHON: one or more interpreters that may have torch, onnxruntime, matplotlib; by default those that are found.
 # BENCH_ARGS: options of compare.py, such as --quick, --what forward, --help; of scaling.py for bench-scaling.

@@ -199,5 +199,12 @@ dir=$tmp/stops
 start "$dir/training-state-*" 4 --outdir "$dir" "${tail[@]}" "${net[@]}" --duration 1
 verdict "rank 2 is asked to stop" signal_rank "$dir" TERM 2
 verdict "all stop, exit code 130" ended "130"
-verdict "all stop: one line says so" bash -c "grep -c '^fdm train: interrupted at .* images, saved' $tmp/err | grep -qx 1"
+interrupted() { grep -c '^fdm train: interrupted at .* images, saved' "$tmp/err" | grep -qx 1; }
+verdict "all stop: one line says so" interrupted
+dir=$tmp/stops2
+start "$dir/training-state-*" 2 --outdir "$dir" "${tail[@]}" "${net[@]}" --duration 1
+launcher=$(pgrep -f "^mpirun.$kind .*$dir" | head -n 1)
+verdict "SIGUSR1 to mpirun reaches the ranks" kill -USR1 "${launcher:-none}"
+verdict "all stop, exit code 130" ended "130"
+verdict "one line says so" interrupted
 finish

@@ -14,7 +14,7 @@
  * left alone.
  *
  * Order of the images: fdm/data_order.h.  Random numbers: fdm/train_stream.h, one generator per image, so that the
- * weights depend on settings and data alone: not on threads, the instruction set, or where the run was stopped; nor on
+ * weights depend on settings and data alone: not on threads, ranks, the instruction set, or where the run was stopped; nor on
  * batch_gpu, if that is a power of two and no warm-up counts loss calls.  Augmentation
  * pads every image by its own margin (the published program by the batch's largest: the same but for rounding).
  */

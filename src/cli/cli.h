@@ -216,7 +216,7 @@ void fdm_progress_pause(struct fdm_progress *p);
 void fdm_progress_end(struct fdm_progress *p, bool done);
 double fdm_cli_now(void); /* seconds, of a clock that is never set back */
 
-/* SIGINT and SIGTERM set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
+/* SIGINT, SIGTERM and SIGUSR1 set a flag; a second one kills.  Long work polls fdm_interrupted, and returns
  * fdm_fail_interrupted soon after it turns true. */
 void fdm_catch_signals(void);
 bool fdm_interrupted(void);

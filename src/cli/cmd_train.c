@@ -398,14 +398,17 @@ const struct fdm_command fdm_cmd_train = {
         "  network-snapshot-KIMG.safetensors   the averaged network, a model file for fdm sample\n"
         "  fakesKIMG.png                       its samples from fixed seeds, classes in turn\n"
         "  training-state-IMAGES.safetensors   everything that --resume needs; the newest two are kept\n"
-        "SIGINT and SIGTERM finish the update, save and exit with 130.  A run that was stopped or killed at any time and\n"
+        "SIGINT, SIGTERM and SIGUSR1 finish the update, save and exit with 130.  A run that was stopped or killed at any time and\n"
         "resumed ends in the same bits as one left alone, whatever the threads or the instruction set.  With --resume only\n"
         "--duration, --tick, --snap, --dump, --save-minutes, --image-*, --data (if it has moved), --warmup_restart and how to\n"
         "compute can be given.\n"
+        "mpirun -n N fdm train ... (or srun) shares every batch among N processes, a power of two, with the bits of one; --batch\n"
+        "is the total, every process sees the data, the first one alone the run directory.  A run may go on with another N.\n"
         "A loss that is NaN or infinite is named with its image; its gradient is cleaned (NaN 0, infinity 1e5) as published.",
     .examples =
         "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10\n"
         "  fdm train --outdir runs --data cifar10.zip --precond fdm_edm --warmup_ite 400 --batch-gpu 8 -n\n"
+        "  mpirun -n 4 fdm train --outdir runs --data cifar10.zip --batch 512 --batch-gpu 16 --threads 8\n"
         "  fdm train --resume runs/00000-emoji32-cond-ddpmpp-fdm_edm-batch64 --duration 1\n",
     .options = options,
     .defaults = &defaults,

@@ -23,7 +23,7 @@ static void on_signal(int number) {
 }
 
 void fdm_catch_signals(void) {
-    const int numbers[] = {SIGINT, SIGTERM};
+    const int numbers[] = {SIGINT, SIGTERM, SIGUSR1}; /* the last: what mpirun and srun pass on without killing */
     struct sigaction action = {.sa_handler = on_signal};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) {
