@@ -58,8 +58,9 @@ static fdm_status train_loop(struct fdm_training *t, fdm_error *err) {
         fdm_status status = fdm_training_update(t, err);
         const int64_t images = fdm_trainer_images(t->trainer);
         const bool done = images >= t->total;
-        if (status == FDM_OK && (done || t->tick == 0 || images >= t->tick_start + per_tick))
-            status = fdm_training_end_tick(t, done, err);
+        const bool tick = done || t->tick == 0 || images >= t->tick_start + per_tick;
+        if (status == FDM_OK && tick) status = fdm_training_check_weights(t, err);
+        if (status == FDM_OK && tick) status = fdm_training_end_tick(t, done, err);
         if (done) report_messages(t);
         if (status != FDM_OK || done) return status;
         if (!t->ranks && t->hooks.stop) t->stop = t->hooks.stop(t->hooks.user);

@@ -90,6 +90,9 @@ fdm_status fdm_training_resume(struct fdm_training *t, fdm_error *err);
 /* Collective: every rank gets where rank 0 starts, and its part of the batches.  Errors: FDM_BAD_INPUT if a rank sees other
  * data, FDM_BAD_USAGE for a batch that does not split. */
 fdm_status fdm_training_spread(struct fdm_training *t, fdm_error *err);
+/* Collective: every rank still holds rank 0's weights, to the bit.  Errors: FDM_NO_RESOURCE if one does not: a fault of its
+ * memory, processor or network, for nothing else can tell them apart. */
+fdm_status fdm_training_check_weights(const struct fdm_training *t, fdm_error *err);
 
 /* --- training_update.c --- */
 fdm_status fdm_training_open_batches(struct fdm_training *t, fdm_error *err);

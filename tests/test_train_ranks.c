@@ -1,0 +1,180 @@
+/* test_train_ranks.c - whole training runs over ranks that are threads: the files of one rank, another number of ranks, a
+ * damaged image, a wish to stop, weights that a fault has changed. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "fdm/train.h"
+#include "io_util.h"
+#include "thread_ranks.h"
+
+/* A run, and how each rank takes part. */
+struct job {
+    char dir[300], data[300];
+    double images;
+    bool resume, spoil;
+    int stop_rank; /* asks to stop from the start; -1: none does */
+    fdm_status expected;
+    const char *mention;
+    int pictures[MAX_THREAD_RANKS];
+};
+
+struct part {
+    struct job *job;
+    const fdm_ranks *ranks;
+};
+
+/* A picture in which only rank 0's file matters; with `spoil`, rank 1's averaged weights change meanwhile. */
+static fdm_status sample(void *user, const fdm_tensors *model, const char *path, int count, int steps, fdm_error *err) {
+    struct part *p = user;
+    (void)path;
+    (void)count;
+    (void)steps;
+    (void)err;
+    p->job->pictures[p->ranks->rank]++;
+    if (p->job->spoil && p->ranks->rank == 1) ((float *)model->items[0].data)[0] = 1e30f; /* averaging does not hide it */
+    return FDM_OK;
+}
+
+static bool stop(void *user) {
+    const struct part *p = user;
+    return p->ranks->rank == p->job->stop_rank;
+}
+
+static void train(const fdm_ranks *r, void *user) {
+    struct job *j = user;
+    struct part p = {j, r};
+    const fdm_train_hooks hooks = {.user = &p, .sample = sample, .stop = stop};
+    const fdm_run_options run = {.threads = 1, .ranks = r};
+    fdm_error err = {0};
+    fdm_train_settings s = fdm_train_defaults();
+    s.data = j->data;
+    s.cond = 1;
+    s.batch = 8;
+    s.batch_gpu = 4;
+    s.cbase = 8;
+    s.levels = 2;
+    s.cres[0] = s.cres[1] = 1;
+    s.num_blocks = 1;
+    s.attn_count = 0;
+    s.precond = FDM_PRECOND_FDM_EDM;
+    s.warmup_ite = 9;
+    s.label_dropout = 0.2;
+    s.duration = j->images * 1e-6;
+    s.tick = 0.016;
+    s.snap = s.image_snap = s.dump = 1;
+    s.seed = 3;
+    const fdm_status status = fdm_train(j->dir, &s, j->resume, &run, &hooks, &err);
+    if (j->expected == FDM_OK) ck_assert_msg(status == FDM_OK, "rank %d: %s", r->rank, err.message);
+    else check_refused(status, j->expected, &err, j->mention);
+}
+
+static struct job make_job(const char *name, double images) {
+    struct job j = {.images = images, .stop_rank = -1};
+    snprintf(j.dir, sizeof j.dir, "%s", scratch(name));
+    snprintf(j.data, sizeof j.data, "%s/data_toy16.zip", FDM_TEST_GOLDEN_DIR);
+    return j;
+}
+
+static void check_same_file(const struct job *a, const struct job *b, const char *name) {
+    char path[700];
+    size_t bytes[2];
+    snprintf(path, sizeof path, "%s/%s", a->dir, name);
+    unsigned char *x = read_bytes(path, &bytes[0]);
+    snprintf(path, sizeof path, "%s/%s", b->dir, name);
+    unsigned char *y = read_bytes(path, &bytes[1]);
+    ck_assert_msg(bytes[0] == bytes[1] && memcmp(x, y, bytes[0]) == 0, "%s: other bytes", path);
+    free(x);
+    free(y);
+}
+
+static const char last[] = "training-state-000000048.safetensors";
+
+START_TEST(files_of_one_rank) {
+    struct job one = make_job("one", 48);
+    run_thread_ranks(1, 0, train, &one);
+    for (int size = 2; size <= 8; size *= 2) {
+        struct job several = make_job("several", 48);
+        several.dir[strlen(several.dir) - 1] = (char)('0' + size);
+        run_thread_ranks(size, 60, train, &several);
+        check_same_file(&one, &several, last);
+        check_same_file(&one, &several, "network-snapshot-000000.safetensors");
+        check_same_file(&one, &several, "training_options.json");
+        for (int r = 0; r < size; r++) ck_assert_int_eq(several.pictures[r], one.pictures[0]);
+    }
+}
+END_TEST
+
+START_TEST(stopped_and_gone_on_with) {
+    struct job one = make_job("left_alone", 48), several = make_job("stopped", 48);
+    run_thread_ranks(1, 0, train, &one);
+    static const int sizes[] = {4, 2, 1, 8};
+    for (int i = 0; i < 4; i++) { /* each is asked to stop at once, and makes one update */
+        several.stop_rank = sizes[i] - 1;
+        several.expected = FDM_INTERRUPTED;
+        several.mention = "interrupted";
+        several.resume = i > 0;
+        run_thread_ranks(sizes[i], 60, train, &several);
+    }
+    several.stop_rank = -1;
+    several.expected = FDM_OK;
+    run_thread_ranks(2, 60, train, &several);
+    check_same_file(&one, &several, last);
+}
+END_TEST
+
+/* Data with one image whose pixels are damaged: only when a rank gets there does it show. */
+static void spoil_image(struct job *j) {
+    size_t bytes, at = 0;
+    unsigned char *zip = read_bytes(j->data, &bytes);
+    for (size_t i = 0; i + 20 < bytes && !at; i++)
+        if (memcmp(zip + i, "IDAT", 4) == 0) at = i + 12;
+    ck_assert_uint_gt(at, 0);
+    zip[at] ^= 0x55;
+    snprintf(j->data, sizeof j->data, "%s", scratch("spoiled.zip"));
+    write_bytes(j->data, zip, bytes);
+    free(zip);
+}
+
+START_TEST(a_damaged_image_ends_all) {
+    struct job j = make_job("damaged", 4800);
+    spoil_image(&j);
+    j.expected = FDM_BAD_INPUT;
+    j.mention = "spoiled.zip";
+    run_thread_ranks(4, 60, train, &j);
+}
+END_TEST
+
+START_TEST(a_batch_that_does_not_split) {
+    struct job j = make_job("three", 48);
+    j.expected = FDM_BAD_USAGE;
+    j.mention = "cannot be shared by 3 ranks";
+    run_thread_ranks(3, 60, train, &j);
+    ck_assert_int_ne(access(j.dir, F_OK), 0);
+}
+END_TEST
+
+START_TEST(changed_weights_are_found) {
+    struct job j = make_job("faulty", 48);
+    j.spoil = true;
+    j.expected = FDM_NO_RESOURCE;
+    j.mention = "rank 1: after 24 images its weights are not those of rank 0";
+    run_thread_ranks(2, 60, train, &j);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("train_ranks");
+    TCase *tc = tcase_create("train_ranks");
+    tcase_set_timeout(tc, 600);
+    tcase_add_test(tc, files_of_one_rank);
+    tcase_add_test(tc, stopped_and_gone_on_with);
+    tcase_add_test(tc, a_damaged_image_ends_all);
+    tcase_add_test(tc, a_batch_that_does_not_split);
+    tcase_add_test(tc, changed_weights_are_found);
+    suite_add_tcase(suite, tc);
+    return scratch_run(suite);
+}
