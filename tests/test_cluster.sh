@@ -2,7 +2,7 @@
 # fdm over ranks that mpirun starts: sample and metric make the bits of one process, whoever fails is named once; and the
 # recipes: their lines are run with launchers that are not there (srun) or are (mpirun).
 . "$(dirname "$0")/house/lib.sh"
-model=data/shapes16_fdm_edm.safetensors
+model=tests/golden_extra/shapes16_fdm_edm.safetensors
 
 # ---- The launcher of the MPI that fdm was built with --------------------------------------------------------------------
 case $("$fdm" --version) in
