@@ -32,6 +32,7 @@ class Protocol:
     train: tuple      # options of `fdm train`
     warmup: int       # loss calls of the warm-up, where a method has one
     images: int       # of a set of samples
+    snapshots: tuple  # kimg
 
 
 # --snap 0: a snapshot is where training stops, so that its number of images is exact however far the run goes on.
@@ -39,8 +40,8 @@ _SMALL = ("--cond", "1", "--arch", "ddpmpp", "--cbase", "32", "--num_blocks", "1
           "--augment", "0", "--batch", "32", "--lr", "2e-3", "--lr_rampup", "0.001", "--tick", "2", "--snap", "0",
           "--image-snap", "0", "--dump", "0", "--save-minutes", "3")
 PROTOCOLS = {
-    16: Protocol(16, _SMALL + ("--cres", "1,2", "--ema", "0.002"), 100, 500),
-    32: Protocol(32, _SMALL + ("--cres", "1,2,2", "--ema", "0.01"), 400, 500),
+    16: Protocol(16, _SMALL + ("--cres", "1,2", "--ema", "0.002"), 100, 500, (1.28, 2.56, 5.12, 10.24, 20.48)),
+    32: Protocol(32, _SMALL + ("--cres", "1,2,2", "--ema", "0.01"), 400, 500, (20, 60, 200)),
 }
 
 # (solver, steps): number of evaluations of the network
@@ -97,13 +98,15 @@ def full():
     jobs = quick()
     jobs += [Job(16, m, 1, 10.24, curve(2.56, 10.24)) for m in (*others, *ABLATIONS)]
     jobs += [Job(16, m, seed, 10.24, few) for seed in (2, 3) for m in pair]
-    jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 5.12, 10.24)) for seed in (4, 5) for m in pair]
-    jobs += [Job(32, m, 1, 200, curve(20, 50, 100, 200) + sweep(200)) for m in pair]
+    jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (4, 5) for m in pair]
+    jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (2, 3) for m in ("edm-warmup", "edm-scale")]
+    jobs += [Job(32, m, 1, 200, curve(20, 60, 200) + tuple((60, *s) for s in SWEEP if nfe(*s) < 12) + sweep(200)) for m in pair]
     for seed in (2, 3):
         jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
         jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in (*ABLATIONS, *others)]
         jobs += [Job(16, m, seed, 10.24, sweep(10.24)) for m in pair]
+        jobs += [Job(16, m, seed + 2, 10.24, curve(1.28, 2.56, 5.12)) for m in pair]
     jobs += [Job(16, m, seed, 20.48, curve(20.48)) for seed in (1, 2, 3) for m in pair]
     jobs += [Job(16, m, 1, 10.24, sweep(10.24)) for m in others]
-    jobs += [Job(32, m, seed, 200, curve(20, 50, 100, 200)) for seed in (2, 3) for m in pair]
-    return jobs + [Job(32, m, 1, 200, curve(20, 50, 100, 200)) for m in others]
+    jobs += [Job(32, m, seed, 200, curve(20, 60, 200)) for seed in (2, 3) for m in pair]
+    return jobs + [Job(32, m, 1, 200, curve(20, 60, 200)) for m in others]

@@ -8,12 +8,15 @@ MARKS = {"edm": "o-", "dpm": "s--"}
 
 
 def line(axes, points, color, mark, label):
-    """points: [(x, seed -> row)]: a line of means, bars of intervals over seeds, dots of single runs."""
-    points = [(x, [frechet(r, "pixels")["value"] for r in rows.values()]) for x, rows in points if rows]
+    """points: [(x, seed -> row)]: a line of means, bars of intervals over seeds, dots of single runs; where there is one
+    seed, the bar is the bootstrap's."""
+    points = [(x, [frechet(r, "pixels") for r in rows.values()]) for x, rows in points if rows]
     if not points:
         return
+    errors = {x: 1.96 * estimates[0]["standard_error"] for x, estimates in points}
+    points = [(x, [e["value"] for e in estimates]) for x, estimates in points]
     means = [interval(values) for _, values in points]
-    axes.errorbar([x for x, _ in points], [m for m, _ in means], yerr=[h or 0 for _, h in means], fmt=mark, color=color, label=label,
+    axes.errorbar([x for x, _ in points], [m for m, _ in means], yerr=[h or errors[x] for (x, _), (_, h) in zip(points, means)], fmt=mark, color=color, label=label,
                   capsize=2, markersize=4, linewidth=1.2)
     for x, values in points:
         axes.plot([x] * len(values), values, ".", color=color, alpha=0.35, markersize=5)

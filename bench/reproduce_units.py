@@ -1,4 +1,5 @@
 """The pieces of work of reproduce.py, each a file or folder that is made once, and what is gathered from them."""
+import glob
 import json
 import os
 import random
@@ -164,6 +165,12 @@ class Lab:
     def snapshot(self, run, kimg):
         return os.path.join(self.run_folder(run), f"network-snapshot-{int(kimg):06d}.safetensors")
 
+    def trained(self, run, kimg, wanted):
+        """A snapshot that no job wants yet need not be there where training has gone further."""
+        return os.path.exists(self.snapshot(run, kimg)) or (
+            not wanted and any(name > os.path.basename(self.snapshot(run, kimg)) for name in glob.glob("network-snapshot-*",
+                                                                                                         root_dir=self.run_folder(run))))
+
     def settings(self, job):
         """Options of `fdm train` that make this run what it is."""
         protocol = plan.PROTOCOLS[job.resolution]
@@ -285,20 +292,21 @@ class Lab:
     # ---- A job as units ----
     def units(self, job):
         images = plan.PROTOCOLS[job.resolution].images
-        before = 0
         yield Unit(f"{job.resolution}: data, statistics, classifier", 20000,
                    lambda: os.path.exists(self.statistics(job.resolution, "classifier")), lambda: self.prepare(job.resolution))
-        for kimg in sorted({job.kimg} | {e[0] for e in job.evaluations}):
-            yield Unit(f"{job.run}: trained to {kimg:g} kimg", 3000 * (kimg - before),
-                       lambda kimg=kimg: os.path.exists(self.snapshot(job.run, kimg)), lambda kimg=kimg: self.train(job, kimg))
-            before = kimg
         yield Unit(f"{job.resolution}: the metric's own sanity", 40000, lambda: os.path.exists(self.sanity_path(job.resolution)),
                    lambda: self.sanity(job))
-        for evaluation in job.evaluations:
-            kimg, solver, steps = evaluation
-            yield Unit(f"{job.run}: {images} samples after {kimg:g} kimg, {plan.SOLVERS[solver][0]}, {steps} steps",
-                       images * plan.nfe(solver, steps), lambda e=evaluation: os.path.exists(self.measure_path(job, *e)),
-                       lambda e=evaluation: self.evaluate(job, *e))
+        before, wanted = 0, {job.kimg} | {e[0] for e in job.evaluations}
+        usual = {k for k in plan.PROTOCOLS[job.resolution].snapshots if k < job.kimg}
+        for kimg in sorted(wanted | usual):
+            yield Unit(f"{job.run}: trained to {kimg:g} kimg", 3000 * (kimg - before),
+                       lambda kimg=kimg: self.trained(job.run, kimg, kimg in wanted), lambda kimg=kimg: self.train(job, kimg))
+            before = kimg
+            for evaluation in (e for e in job.evaluations if e[0] == kimg):
+                _, solver, steps = evaluation
+                yield Unit(f"{job.run}: {images} samples after {kimg:g} kimg, {plan.SOLVERS[solver][0]}, {steps} steps",
+                           images * plan.nfe(solver, steps), lambda e=evaluation: os.path.exists(self.measure_path(job, *e)),
+                           lambda e=evaluation: self.evaluate(job, *e))
 
 
 # ---- Everything there is -----------------------------------------------------------------------------------------------
