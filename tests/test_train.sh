@@ -418,6 +418,7 @@ warm=$tmp/warm/network-snapshot-000000.safetensors
 verdict "a warm-up goes on where it was" cmp "$warm" "$tmp/warm1/network-snapshot-000000.safetensors"
 verdict "--warmup_restart: it does not" test -n "$(cmp "$warm" "$tmp/warm2/network-snapshot-000000.safetensors")"
 refuse 2 '--warmup_restart belongs to --resume' --outdir "$work" "${net[@]}" --warmup_restart
+refuse 2 '--trace-comm: there are no messages on one rank' --outdir "$work" "${net[@]}" --trace-comm "$work/trace.json"
 
 # ---- A damaged image in the middle of a run --------------------------------------------------------------------------
 slow=(--batch 1 --duration 0.00002 --dump 0 --image-count 1) # reals.png reads one image

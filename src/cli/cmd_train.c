@@ -377,6 +377,8 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, &session.ranks);
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
+    if (o->trace_comm && !cli->ranks)
+        return fdm_fail(err, FDM_BAD_USAGE, "--trace-comm: there are no messages on one rank; start several with mpirun -n");
     fdm_status status = agree_on_run(&s, run_dir, &owned, cli, o, err);
     if (status == FDM_OK) session.how.conv = fdm_conv_mode_name((fdm_conv_mode)s.conv); /* sampled pictures too */
     const fdm_train_hooks hooks = {&session, say, show_progress, sample_picture, fdm_stop_if_interrupted, o->trace_comm};
