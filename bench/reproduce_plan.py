@@ -100,6 +100,7 @@ def full():
     jobs += [Job(16, m, seed, 10.24, few) for seed in (2, 3) for m in pair]
     jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (4, 5) for m in pair]
     jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (2, 3) for m in ("edm-warmup", "edm-scale")]
+    jobs += [Job(16, m, seed, 10.24, few) for seed in (4, 5) for m in pair]
     jobs += [Job(32, m, 1, 200, curve(20, 60, 200) + tuple((60, *s) for s in SWEEP if nfe(*s) < 12) + sweep(200)) for m in pair]
     for seed in (2, 3):
         jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]

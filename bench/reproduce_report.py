@@ -85,6 +85,8 @@ def verdict(d, better="lower"):
     if seeds == 1:
         return "one seed: no verdict" + (" (images alone would say lower)" if mean + half < 0 else
                                           " (images alone would say higher)" if mean - half > 0 else "")
+    if seeds == 2:
+        return "two seeds: no verdict"
     if mean + half < 0:
         return "**lower**"
     if mean - half > 0:
@@ -93,11 +95,13 @@ def verdict(d, better="lower"):
 
 
 def plus_minus(mean, half):
-    return f"{mean:.1f}" + (f" ± {half:.1f}" if half is not None else "")
+    digits = 2 if abs(mean) < 10 else 1
+    return f"{mean:.{digits}f}" + (f" ± {half:.{digits}f}" if half is not None else "")
 
 
 def signed(d):
-    return "–" if d is None else f"{d[0]:+.1f} ± {d[1]:.1f}" + (f" ({d[2]} seeds)" if d[2] > 1 else " (1 seed, images alone)")
+    digits = 2 if d and abs(d[0]) < 10 else 1
+    return "–" if d is None else f"{d[0]:+.{digits}f} ± {d[1]:.{digits}f}" + (f" ({d[2]} seeds)" if d[2] > 1 else " (1 seed, images alone)")
 
 
 def relative(d, base):
@@ -284,7 +288,7 @@ def claim(text, paper, d, wanted):
     if d is None:
         return [text, paper, "not run", "–"]
     found = verdict(d)
-    if d[2] == 1:
+    if d[2] < 3:
         answer = found
     elif "**lower**" in found:
         answer = "**agrees**"
@@ -302,7 +306,7 @@ def at_usual(rows, resolution, method, kimg):
 def claims(results, rows):
     lines = ["## The paper's claims, and what is here", "",
              "Paper: FID of 50,000 images, baseline → FDM.  Ours: difference of Fréchet distances (FDM − baseline) ± 95 % interval.  "
-             "*agrees* and *contradicts* need an interval over seeds without 0; where equality is the claim, *agrees within the interval* "
+             "*agrees* and *contradicts* need an interval over three seeds or more without 0; where equality is the claim, *agrees within the interval* "
              "says no more than that the interval holds 0.  About one in twenty such intervals misses by chance.", ""]
     text = {50: "50 Mimg", 100: "100", 200: "200"}
     for r in sorted({x["resolution"] for x in results["rows"]}):
