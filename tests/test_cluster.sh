@@ -93,7 +93,7 @@ cat >"$tmp/bin/srun" <<'EOF'
 #!/usr/bin/env bash
 echo "srun $* OMP_NUM_THREADS=$OMP_NUM_THREADS SRUN_CPUS_PER_TASK=$SRUN_CPUS_PER_TASK $OMPI_MCA_btl_tcp_eager_limit" >>"$CALLS"
 while [[ $1 == -* ]]; do shift; done
-[ -z "${MPI:-}" ] || exec $MPI "$@"
+[ -z "${LAUNCHER:-}" ] || exec $LAUNCHER "$@"
 exec "$@"
 EOF
 for name in scancel scontrol; do printf '#!/usr/bin/env bash\necho "%s $*" >>"$CALLS"\n%s' $name "$([ $name = scontrol ] || echo 'kill -TERM "$(cat "$CALLS.pid")"')" >"$tmp/bin/$name"; done
@@ -145,7 +145,7 @@ called "... its line" "hydra -f recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 
 
 # The same with ranks.
 if [ -n "$have_mpi" ]; then
-    recipe 0 "fdm.sbatch with two ranks" "${slurm[@]}" SLURM_CPUS_PER_TASK=1 MPI="${launcher[*]} -n 2" FDM="$fdm" bash recipes/fdm.sbatch sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/slurm"
+    recipe 0 "fdm.sbatch with two ranks" "${slurm[@]}" SLURM_CPUS_PER_TASK=1 LAUNCHER="${launcher[*]} -n 2" FDM="$fdm" bash recipes/fdm.sbatch sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/slurm"
     verdict "... which makes the images of one" diff -r "$tmp/one" "$tmp/slurm"
     [[ ${launcher[0]} == mpirun ]] && echo "localhost slots=$cores" >"$tmp/hosts" || echo "localhost:2" >"$tmp/hosts"
     if [ "$cores" -gt 1 ]; then
