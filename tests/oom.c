@@ -1,7 +1,6 @@
 /* oom.c - allocation failure on demand; see oom.h. */
 #include "oom.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
 #include <stdatomic.h>
@@ -32,7 +31,6 @@ void *memalign(size_t, size_t);
 
 static atomic_bool armed, later;
 static atomic_long countdown, failed, live;
-static _Thread_local bool arms; /* in the thread of the tests */
 
 /* The OpenMP runtimes, BLIS and OpenBLAS end the process when they get no memory, and offer no way to handle it: their own
  * allocations (a few kB per thread team; BLIS's packing buffers) never fail here. */
@@ -57,19 +55,11 @@ static int note_spared(struct dl_phdr_info *info, size_t size, void *unused) {
     return 0;
 }
 
-/* A thread that begins, under AddressSanitizer, asks where its stack is, and the program ends if there is no memory for the
- * answer.  The OpenMP runtime begins threads when it pleases. */
-static bool begins_thread(const void *caller) {
-    Dl_info where;
-    return !arms && dladdr(caller, &where) && where.dli_sname && strcmp(where.dli_sname, "pthread_getattr_np") == 0;
-}
-
 /* Counts an allocation; true if it has to fail. */
 static bool must_fail(const void *caller) {
     if (!atomic_load_explicit(&armed, memory_order_relaxed)) return false;
     for (int i = 0; i < spared_count; i++)
         if ((uintptr_t)caller >= spared[i].begin && (uintptr_t)caller < spared[i].end) return false;
-    if (begins_thread(caller)) return false;
     long left = atomic_fetch_sub(&countdown, 1);
     if (left > 0 || (left < 0 && !atomic_load(&later))) return false;
     atomic_fetch_add(&failed, 1);
@@ -141,7 +131,6 @@ bool oom_available(void) {
 
 void oom_arm(long k, bool and_later) {
     if (spared_count == 0) dl_iterate_phdr(note_spared, NULL);
-    arms = true;
     atomic_store(&countdown, k);
     atomic_store(&later, and_later);
     atomic_store(&failed, 0);
