@@ -120,10 +120,18 @@ else # MPICH's shared memory is a file, too
 fi
 
 # --- ranks that die ---
+# processes WORD: those that have it on their command line, with what they run
+processes() {
+    local file words
+    for file in /proc/[0-9]*/cmdline; do
+        { mapfile -d '' -t words <"$file"; } 2>/dev/null
+        [[ " ${words[*]} " != *"$1"* ]] || echo "${file//[^0-9]/} ${words[0]##*/}"
+    done
+}
 # rank_process DIR RANK: its process
 rank_process() {
     local p
-    for p in $(pgrep -f -- "$1"); do
+    for p in $(processes "$1" | cut -d ' ' -f 1); do
         [[ $(readlink "/proc/$p/exe") == */fdm-* ]] || continue
         tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qxE "(OMPI_COMM_WORLD_RANK|PMI_RANK)=$2" && echo "$p" && return 0
     done
@@ -205,7 +213,7 @@ interrupted() { grep -c '^fdm train: interrupted at .* images, saved' "$tmp/err"
 verdict "all stop: one line says so" interrupted
 dir=$tmp/stops2
 start "$dir/training-state-*" 2 --outdir "$dir" "${tail[@]}" "${net[@]}" --duration 1
-launcher=$(pgrep -f "^mpirun.$kind .*$dir" | head -n 1)
+launcher=$(processes "$dir" | sed -n "s/ mpirun.$kind\$//p" | head -n 1)
 verdict "SIGUSR1 to mpirun reaches the ranks" kill -USR1 "${launcher:-none}"
 verdict "all stop, exit code 130" ended "130"
 verdict "one line says so" interrupted
