@@ -1,4 +1,5 @@
 """The Markdown report of results that compare.py wrote:  report.py bench/results/MACHINE.json"""
+import importlib
 import json
 import os
 import sys
@@ -141,15 +142,19 @@ def text(results, images):
     return "\n".join(lines)
 
 
+def pictures(module, *what):
+    """What module.draw(*what) draws, by name: nothing where matplotlib is missing."""
+    try:
+        return importlib.import_module(module).draw(*what)
+    except ImportError:
+        return {}
+
+
 def write(path):
     with open(path, encoding="utf-8") as f:
         results = json.load(f)
     base = path[:-len(".json")]
-    try:
-        import plots
-        images = plots.draw(results, base)
-    except ImportError:
-        images = {}
+    images = pictures("plots", results, base)
     with open(base + ".md", "w", encoding="utf-8") as f:
         f.write(text(results, images))
     return 0

@@ -7,7 +7,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import reproduce_plan as plan
-from report import table
+from report import pictures, table
 
 # 97.5 % points of Student's t with 1, 2, ... degrees of freedom
 T975 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228]
@@ -410,11 +410,7 @@ def write(path):
     with open(path, encoding="utf-8") as f:
         results = json.load(f)
     base = path[:-len(".json")]
-    try:
-        import reproduce_plots
-        images = reproduce_plots.draw(Rows(results), results, base)
-    except ImportError:
-        images = {}
+    images = pictures("reproduce_plots", Rows(results), results, base)
     summary = base + "-summary.md"  # what a person concluded from the figures, kept when these are made again
     words = open(summary, encoding="utf-8").read() if os.path.exists(summary) else ""
     body = text(results, images)

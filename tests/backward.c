@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "splitmix.h"
 
 const char *const layer_kind_name[LAYER_KINDS] = {"conv2d", "resample", "groupnorm", "linear", "attention", "concat"};
 
@@ -70,7 +71,7 @@ struct layer_values layer_values_of(struct test_backend *b, const struct layer_c
     if (v.biases) v.bias = test_random_f32(b, v.biases, seed + 7);
     if (c->kind == LAYER_RESAMPLE) v.filter = filter_of(b, c->len);
     v.keys = test_alloc(b, (size_t)c->n * sizeof *v.keys);
-    for (int n = 0; n < c->n; n++) v.keys[n] = f32_next(&seed);
+    for (int n = 0; n < c->n; n++) v.keys[n] = splitmix_next(&seed);
     return v;
 }
 

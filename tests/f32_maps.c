@@ -1,5 +1,6 @@
 /* f32_maps.c - see f32_maps.h.  Addresses are computed here on their own, not with src/nn/f32_map.h. */
 #include "f32_maps.h"
+#include "splitmix.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -27,20 +28,13 @@ struct fdm_exec f32_exec(enum fdm_isa isa, int threads) {
     return exec;
 }
 
-uint64_t f32_next(uint64_t *state) {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
 int f32_below(uint64_t *state, int n) {
-    return (int)(f32_next(state) % (uint64_t)n);
+    return (int)(splitmix_next(state) % (uint64_t)n);
 }
 
 float f32_value(uint64_t *state, enum fill fill) {
     if (fill == FILL_EXACT) return (float)(f32_below(state, 9) - 4);
-    return (float)(f32_next(state) >> 40) * 0x1p-23f - 0.5f;
+    return (float)(splitmix_next(state) >> 40) * 0x1p-23f - 0.5f;
 }
 
 float *f32_array(uint64_t *state, size_t count, enum fill fill) {

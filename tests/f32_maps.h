@@ -15,7 +15,6 @@ enum fill { FILL_RANDOM, FILL_EXACT };
 int f32_isas(enum fdm_isa list[FDM_ISA_COUNT]);
 struct fdm_exec f32_exec(enum fdm_isa isa, int threads);
 
-uint64_t f32_next(uint64_t *state);    /* splitmix64 */
 int f32_below(uint64_t *state, int n); /* 0 .. n-1 */
 float f32_value(uint64_t *state, enum fill fill);
 float *f32_array(uint64_t *state, size_t count, enum fill fill); /* release with fdm_free_aligned */

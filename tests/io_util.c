@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "suite.h"
+
 static char directory[256];
 
 void scratch_begin(void) {
@@ -140,11 +142,8 @@ void fill_all_dtypes(fdm_tensors *set, bool numpy) {
 }
 
 int scratch_run(Suite *suite) {
-    SRunner *runner = srunner_create(suite);
     scratch_begin();
-    srunner_run_all(runner, CK_NORMAL);
+    const int failed = run_suite(suite);
     scratch_end();
-    const int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return failed;
 }

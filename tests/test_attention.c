@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 /* Runs with scratch of exactly the size asked for, poisoned; returns a map with a one pixel halo. */
@@ -156,9 +157,5 @@ int main(void) {
     tcase_add_test(tcase, same_bits);
     tcase_add_test(tcase, exact_average);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

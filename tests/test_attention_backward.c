@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "golden.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 /* Runs with scratch of exactly the size asked for, poisoned, into a map with a one pixel halo: on top of `before`
@@ -211,9 +212,5 @@ int main(void) {
     tcase_add_test(tcase, same_bits);
     tcase_add_test(tcase, goldens);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,7 @@
 #include "golden.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 #include "train/augment_warp.h"
 
 /* Two f64 programs differ by rounding; the taps' sums stay below 2. */
@@ -406,9 +407,5 @@ int main(void) {
     tcase_add_test(tc, hostile_draws);
     tcase_add_test(tc, out_of_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

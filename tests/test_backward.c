@@ -15,6 +15,7 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "golden.h"
+#include "suite.h"
 #include "nn/sample_tree.h"
 
 /* ---- cases ----------------------------------------------------------------------------------------------- */
@@ -294,9 +295,5 @@ int main(void) {
     tcase_add_loop_test(tcase, f32_backward_is_the_reference, 0, (int)LAYER_KINDS * FDM_ISA_COUNT);
     tcase_add_loop_test(tcase, gradients_are_added, 0, FDM_ISA_COUNT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -12,6 +12,7 @@
 #include "backends.h"
 #include "base/base.h"
 #include "golden.h"
+#include "suite.h"
 
 static fdm_tensors ops;
 
@@ -452,9 +453,5 @@ int main(void) {
     tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, golden_gradients, 0, 1 + FDM_ISA_COUNT);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

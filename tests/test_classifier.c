@@ -12,6 +12,7 @@
 #include "io_util.h"
 #include "metric/classifier.h"
 #include "networks.h"
+#include "suite.h"
 #include "synthetic.h"
 
 static void ok(fdm_status status, const fdm_error *err) { ck_assert_msg(status == FDM_OK, "%s", err->message); }
@@ -292,10 +293,7 @@ int main(void) {
     tcase_add_test(tc, no_training);
     tcase_add_test(tc, bad_files);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite);
     scratch_end();
     return failed != 0;
 }

@@ -7,6 +7,8 @@
 
 #include "base/base.h"
 #include "fdm/compare.h"
+#include "splitmix.h"
+#include "suite.h"
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------- */
 
@@ -226,14 +228,12 @@ START_TEST(figures) {
 END_TEST
 
 START_TEST(random_bits_fail_exactly_when_they_differ) {
-    uint64_t state = 20240607; /* splitmix64 */
+    uint64_t state = 20240607;
     for (int round = 0; round < 20000; round++) {
         uint32_t bits[2];
         float values[2];
         for (int i = 0; i < 2; i++) {
-            uint64_t z = state += 0x9e3779b97f4a7c15u;
-            z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-            z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+            const uint64_t z = splitmix_next(&state);
             bits[i] = (uint32_t)(z >> 33) ^ (uint32_t)(z << 7);
         }
         if (round % 2) bits[1] = bits[0] + (uint32_t)(round % 3);
@@ -431,9 +431,5 @@ int main(void) {
     suite_add_tcase(suite, values);
     suite_add_tcase(suite, sets);
     suite_add_tcase(suite, truth);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

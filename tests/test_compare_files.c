@@ -427,11 +427,5 @@ int main(void) {
     suite_add_tcase(suite, names);
     suite_add_tcase(suite, rules);
     suite_add_tcase(suite, streaming);
-    SRunner *runner = srunner_create(suite);
-    scratch_begin();
-    srunner_run_all(runner, CK_ENV);
-    scratch_end();
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return scratch_run(suite);
 }

@@ -12,6 +12,7 @@
 #include "gradient_trees.h"
 #include "nn/f32_layers.h"
 #include "nn/winograd.h"
+#include "suite.h"
 #include "winograd_bound.h"
 
 /* A sanitizer makes the kernels twenty times slower; the plain build tests the numbers, that one the memory. */
@@ -457,9 +458,5 @@ int main(void) {
     tcase_add_test(tcase, goldens);
     tcase_add_test(tcase, absent_targets);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -34,6 +34,7 @@
 #undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_zip
 #include "fuzz_zip.c"
+#include "suite.h"
 #undef LLVMFuzzerTestOneInput
 
 enum { MUTATIONS = 300 }; /* per seed */
@@ -140,9 +141,5 @@ int main(void) {
     tcase_add_test(tc, safetensors);
     tcase_add_test(tc, zip);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return run_suite(suite);
 }

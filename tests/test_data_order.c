@@ -10,6 +10,7 @@
 #include "golden.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 
 static fdm_data_order order_of(int64_t count, uint32_t seed, int rank, int replicas) {
     fdm_data_order order;
@@ -207,9 +208,5 @@ int main(void) {
     tcase_add_test(tc, hostile_states);
     tcase_add_test(tc, out_of_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

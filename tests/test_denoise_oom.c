@@ -8,6 +8,7 @@
 #include "fdm/tensorfile.h"
 #include "networks.h"
 #include "oom.h"
+#include "suite.h"
 
 /* The smallest golden network. */
 static const char *const MODEL = "tests/golden_extra/net_gray.safetensors";
@@ -105,9 +106,5 @@ int main(void) {
     tcase_add_test(tests, denoise_reference);
     tcase_add_loop_test(tests, second_run_allocates_nothing, 0, 4);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -8,6 +8,8 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "splitmix.h"
+#include "suite.h"
 #include "fdm/random.h"
 #include "nn/f32_layers.h"
 
@@ -89,7 +91,7 @@ START_TEST(mask_is_the_formula) {
     enum fdm_isa list[FDM_ISA_COUNT];
     const int count = f32_isas(list);
     uint64_t state = (uint64_t)_i + 1, keys[3];
-    for (int n = 0; n < 3; n++) keys[n] = f32_next(&state);
+    for (int n = 0; n < 3; n++) keys[n] = splitmix_next(&state);
     const struct fdm_dropout dropout = {t->p, t->layer, keys};
     struct fdm_map in = f32_map_filled(&state, t->n, t->c, t->h, t->w, 0, FILL_RANDOM);
     struct results plain = run(t, &in, NULL, FDM_ISA_ID_PORTABLE, 1);
@@ -133,7 +135,7 @@ START_TEST(keep_rate) {
     static const double ps[] = {0.1, 0.13, 0.5, 0.9};
     const struct drop_case t = {4, 128, 32, 16, 16, false, false, ps[_i], 5};
     uint64_t state = 77, keys[4];
-    for (int n = 0; n < 4; n++) keys[n] = f32_next(&state);
+    for (int n = 0; n < 4; n++) keys[n] = splitmix_next(&state);
     const struct fdm_dropout dropout = {t.p, t.layer, keys};
     struct fdm_map in = f32_map_filled(&state, t.n, t.c, t.h, t.w, 0, FILL_RANDOM);
     struct results r = run(&t, &in, &dropout, fdm_isa_best(), 2);
@@ -161,9 +163,5 @@ int main(void) {
     tcase_add_test(tcase, zero_probability_is_the_identity);
     tcase_add_loop_test(tcase, keep_rate, 0, 4);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -10,6 +10,7 @@
 #include "fdm/safetensors.h"
 #include "golden.h"
 #include "networks.h"
+#include "suite.h"
 
 static const char *const SNAPSHOT = FDM_TEST_GOLDEN_DIR "/run_ddpmpp_fdm_edm/network-snapshot-000000.safetensors";
 
@@ -245,10 +246,7 @@ int main(void) {
     tcase_add_loop_test(tests, trajectory, 0, TRAJECTORIES);
     tcase_add_test(tests, same_bits);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite);
     char command[256];
     snprintf(command, sizeof command, "rm -rf '%s'", folder);
     if (system(command) != 0) return EXIT_FAILURE;

@@ -9,6 +9,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 static const int channels[] = {1, 3, 13, 16, 17, 20, 32, 40, 48};
@@ -174,9 +175,5 @@ int main(void) {
     tcase_add_test(tcase, concat);
     tcase_add_test(tcase, embedding);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 #include "fdm/emulation.h"
 #include "golden.h"
 #include "networks.h"
+#include "suite.h"
 
 #ifdef FDM_POISON /* a sanitizer build: for memory errors a part is enough */
 enum { STRIDE = 101, NETWORKS = 2 };
@@ -240,9 +241,5 @@ int main(void) {
     tcase_add_test(tcase, networks_in_every_format);
     tcase_add_test(tcase, errors_are_as_large_as_the_format_says);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,8 @@
 #include "fdm/safetensors.h"
 #include "golden.h"
 #include "networks.h"
+#include "splitmix.h"
+#include "suite.h"
 
 /* Relative to the largest element of each parameter's gradient.  f32 is held to the published f32 gradients that closely;
  * to the f64 ones in relative L2, where PyTorch's own f32 is up to 1.82e-5 off: the angles of a Fourier embedding reach
@@ -165,17 +167,9 @@ struct batch {
     int label_dim, augment_dim;
 };
 
-static double uniform(uint64_t *state) { /* SplitMix64; [-1, 1) with 24 bits, which f32 holds */
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (double)(z >> 40) * 0x1p-23 - 1;
-}
-
 static double *random_values(size_t count, double scale, uint64_t *state) {
     double *v = malloc((count ? count : 1) * sizeof *v);
-    for (size_t i = 0; i < count; i++) v[i] = scale * uniform(state);
+    for (size_t i = 0; i < count; i++) v[i] = scale * splitmix_uniform(state);
     return v;
 }
 
@@ -191,9 +185,9 @@ static struct batch make_batch(const fdm_config *c, int n, uint64_t seed) {
     b.weight = malloc((size_t)n * sizeof *b.weight);
     b.keys = malloc((size_t)n * sizeof *b.keys);
     for (int i = 0; i < n; i++) {
-        b.sigma[i] = (double)(float)(0.5 * exp(uniform(&state)));
-        b.weight[i] = (double)(float)(2 + uniform(&state));
-        b.keys[i] = (uint64_t)(int64_t)(uniform(&state) * 0x1p60);
+        b.sigma[i] = (double)(float)(0.5 * exp(splitmix_uniform(&state)));
+        b.weight[i] = (double)(float)(2 + splitmix_uniform(&state));
+        b.keys[i] = (uint64_t)(int64_t)(splitmix_uniform(&state) * 0x1p60);
     }
     return b;
 }
@@ -278,7 +272,7 @@ START_TEST(finite_differences) {
         float *direction = malloc(p.count * sizeof *direction);
         double along = 0, size = 0;
         for (size_t k = 0; k < p.count; k++) {
-            direction[k] = uniform(&state) < 0 ? -1 : 1;
+            direction[k] = splitmix_uniform(&state) < 0 ? -1 : 1;
             along += gradient[p.offset + k] * (double)direction[k];
             size += fabs(gradient[p.offset + k]);
         }
@@ -482,9 +476,5 @@ int main(void) {
     tcase_add_test(tc, recompute_saves_memory);
     tcase_add_test(tc, refusals);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

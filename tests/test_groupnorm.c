@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 /* What the input looks like: activations; a mean a thousand times the deviation; +-1 in equal numbers; constant. */
@@ -261,9 +262,5 @@ int main(void) {
     tcase_add_loop_test(tcase, against_f64_and_each_other, 0, (int)FDM_ARRAY_LEN(cases));
     tcase_add_test(tcase, nan_stays_in_its_group);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "golden.h"
+#include "suite.h"
 #include "nn/sample_tree.h"
 #include "simd/kernel_table.h"
 
@@ -332,9 +333,5 @@ int main(void) {
     tcase_add_test(tcase, pytorch_gradients);
     tcase_add_test(tcase, silu_gradient);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

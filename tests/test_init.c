@@ -12,6 +12,7 @@
 #include "golden.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 
 /* Counts and compares the tensors of `got` with those of `want` named "<prefix><name>"; only those that skip() lets
  * through.  Values equal, or as near as the last bit of a product of three f32 lets them be. */
@@ -257,9 +258,5 @@ int main(void) {
     tcase_add_test(tc, fourier_and_gains);
     tcase_add_test(tc, out_of_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

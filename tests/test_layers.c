@@ -13,6 +13,7 @@
 #include "backends.h"
 #include "base/base.h"
 #include "golden.h"
+#include "suite.h"
 
 static fdm_tensors ops;
 
@@ -406,9 +407,5 @@ int main(void) {
     tcase_add_test(tcase, golden_layers);
     tcase_add_test(tcase, golden_embeddings);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

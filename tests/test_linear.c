@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 struct linear_case {
@@ -150,9 +151,5 @@ int main(void) {
     tcase_add_test(tcase, exact_shapes);
     tcase_add_test(tcase, same_bits);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,7 @@
 #include "f32_maps.h"
 #include "golden.h"
 #include "gradient_trees.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 #ifdef FDM_POISON /* a sanitizer build tests the memory, the plain one the numbers */
@@ -293,9 +294,5 @@ int main(void) {
     tcase_add_test(tcase, goldens);
     tcase_add_test(tcase, adding_gradients);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

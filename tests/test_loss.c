@@ -12,6 +12,7 @@
 #include "golden.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 
 /* PyTorch's f32 exp, pow and log are within an ulp of correctly rounded ones; sigma enters a weight squared. */
 #define TOL_F32 4e-7
@@ -234,9 +235,5 @@ int main(void) {
     tcase_add_test(tc, totals);
     tcase_add_test(tc, schedules);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include "fdm/metric.h"
 #include "golden.h"
 #include "io_util.h"
+#include "suite.h"
 #include "synthetic.h"
 
 static bool lapack; /* whether this build has it */
@@ -396,9 +397,5 @@ int main(void) {
         tcase_add_test(tc, refusals);
     }
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

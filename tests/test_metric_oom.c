@@ -10,6 +10,7 @@
 #include "fdm/metric.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 #include "synthetic.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -133,10 +134,7 @@ int main(void) {
     TCase *tc = tcase_create("metric_oom");
     tcase_add_test(tc, every_allocation);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite);
     scratch_end();
     return failed != 0;
 }

@@ -8,6 +8,7 @@
 #include "base/base.h"
 #include "fdm/metric.h"
 #include "metric/statistics.h"
+#include "suite.h"
 #include "thread_ranks.h"
 
 enum { N = 41, M = 53, D = 5, IMAGES = 30, COMPONENTS = 4 };
@@ -148,9 +149,5 @@ int main(void) {
         tcase_add_test(tc, one_that_stops_stops_all);
     }
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

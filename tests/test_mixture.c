@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fdm/mixture.h"
+#include "suite.h"
 
 static const double weight[3] = {0.2, 0.5, 0.3}, spread[3] = {0.1, 0.4, 0.25};
 static const double mean1[3] = {-1.2, 0.1, 1.5}, mean2[6] = {-1, 0.5, 0.3, -0.8, 1.1, 0.9};
@@ -148,9 +149,5 @@ int main(void) {
     tcase_add_test(tc, quantiles);
     tcase_add_test(tc, checks);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include "fdm/config.h"
 #include "golden.h"
 #include "networks.h"
+#include "suite.h"
 
 static const char *const MODEL = FDM_TEST_GOLDEN_DIR "/net_FDM_VEPrecond_ncsnpp_tiny_r16_m2_aug.safetensors";
 
@@ -334,9 +335,5 @@ int main(void) {
     tcase_add_test(tests, inputs_that_are_wrong);
     tcase_add_test(tests, model_sizes);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -176,21 +176,31 @@ begun=$(date +%s%N)
 verdict "4 ranks left alone" ended 0
 took=$((($(date +%s%N) - begun) / 1000000 + 1)) # ms from the first file to the end: kills fall somewhere in them
 
+# killed DIR RANKS RANK: a run of which that rank is killed at a random moment; one that ended before it is tried again
+killed() {
+    local dir=$1 ranks=$2 rank=$3 try wait
+    for try in 1 2 3 4 5; do
+        rm -rf "$dir"
+        start "$dir/training_options.json" "$ranks" --outdir "$dir" "${tail[@]}" "${net[@]}" "${goal[@]}"
+        wait=$((RANDOM % took))
+        sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+        signal_rank "$dir" KILL "$rank" >/dev/null && return 0
+        wait "$launched"
+    done
+    echo "$try runs ended before the kill"
+    return 1
+}
 kills=("4 1" "2 0")
 [ -z "$full" ] || kills=({1..20}\ {0,1,2,3})
 for kill in "${kills[@]}"; do
     read -r ranks rank <<<"$kill"
     [ -z "$full" ] || ranks=4
     dir=$tmp/killed
-    rm -rf "$dir"
-    start "$dir/training_options.json" "$ranks" --outdir "$dir" "${tail[@]}" "${net[@]}" "${goal[@]}"
-    wait=$((RANDOM % took))
-    sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
-    signal_rank "$dir" KILL "$rank" >/dev/null
+    verdict "rank $rank of $ranks is killed" killed "$dir" "$ranks" "$rank"
     wait "$launched"
     code=$?
     at=$(find "$dir" -name 'training-state-*' -printf '%f\n' | sort | tail -n 1)
-    verdict "rank $rank of $ranks killed after $at: the run ends, exit code $code" test "$code" != 0 -o "$at" = "$whole"
+    verdict "rank $rank of $ranks killed after ${at:-no state}: the run ends, exit code $code" test "$code" != 0 -o "$at" = "$whole"
     verdict "rank $rank of $ranks killed: 2 ranks go on" over "$kind" 2 --resume "$dir" -q "${goal[@]}"
     verdict "rank $rank of $ranks killed: the bits of a run left alone" cmp "$tmp/whole/$whole" "$dir/$whole"
     verdict "rank $rank of $ranks killed: nothing half-written" test -z "$(find "$dir" -name '.fdm-*')"

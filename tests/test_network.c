@@ -7,6 +7,7 @@
 
 #include "golden.h"
 #include "networks.h"
+#include "suite.h"
 
 /* Convolution modes to run.  A sanitizer build is ten times slower: there the layers' own tests run the others. */
 #ifdef FDM_POISON
@@ -306,9 +307,5 @@ int main(void) {
     tcase_add_loop_test(tests, accuracy_beside_pytorch, FIRST_MODE, END_MODE);
     tcase_add_loop_test(tests, same_bits, FIRST_MODE, END_MODE);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

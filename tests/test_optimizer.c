@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "guarded.h"
+#include "suite.h"
 #include "simd/kernel_table.h"
 #include "train/optimizer.h"
 
@@ -234,9 +235,5 @@ int main(void) {
     tcase_add_test(tcase, against_f64);
     tcase_add_test(tcase, pytorch_bits);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fdm/process.h"
+#include "suite.h"
 
 enum { COLUMNS = 6, LINE = 4096 };
 static const char *const names[COLUMNS] = {"mean_x", "h", "dh", "cov_xx", "cov_xv", "cov_vv"};
@@ -85,9 +86,5 @@ int main(void) {
     tcase_add_test(tc, sixty_digits);
     tcase_add_test(tc, regimes_join);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -8,16 +8,13 @@
 #include "base/base.h"
 #include "fdm/pair_stats.h"
 #include "oom.h"
+#include "splitmix.h"
+#include "suite.h"
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------- */
 
-static uint64_t random_state = 20260711; /* splitmix64 */
-static uint64_t random_bits(void) {
-    uint64_t z = random_state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+static uint64_t random_state = 20260711;
+static uint64_t random_bits(void) { return splitmix_next(&random_state); }
 static double uniform(void) { return (double)(random_bits() >> 11) * 0x1p-53; }
 
 static fdm_tensor vector(fdm_dtype dtype, int64_t n, void *data) {
@@ -403,9 +400,5 @@ int main(void) {
     suite_add_tcase(suite, figures);
     suite_add_tcase(suite, ulps);
     suite_add_tcase(suite, places);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

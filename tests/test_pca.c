@@ -11,6 +11,7 @@
 #include "fdm/tensorfile.h"
 #include "golden.h"
 #include "io_util.h"
+#include "suite.h"
 #include "synthetic.h"
 
 static void ok(fdm_status status, const fdm_error *err) { ck_assert_msg(status == FDM_OK, "%s", err->message); }
@@ -283,11 +284,8 @@ int main(void) {
         tcase_add_test(tc, statistics_files);
     }
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
     if (!lapack) printf("SKIP: this build has no LAPACK: no components\n");
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    const int failed = run_suite(suite);
     scratch_end();
     return failed != 0;
 }

@@ -8,6 +8,7 @@
 
 #include "fdm/precond.h"
 #include "golden.h"
+#include "suite.h"
 
 /* Distance in units of the last place of an f32; infinite for NaN on one side only. */
 static double ulps(double got, float want) {
@@ -284,9 +285,5 @@ int main(void) {
     tcase_add_test(tc, names);
     tcase_add_test(tc, bad_constants);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

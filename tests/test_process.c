@@ -8,6 +8,7 @@
 
 #include "fdm/process.h"
 #include "golden.h"
+#include "suite.h"
 
 static void worse(double *worst, double got, double want) {
     double e = fabs(got - want) / (want != 0 ? fabs(want) : 1);
@@ -263,9 +264,5 @@ int main(void) {
     tcase_add_test(tc, oscillator_composes);
     tcase_add_test(tc, oscillator_limits);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include "fdm/random.h"
 #include "fdm/sample.h"
 #include "golden.h"
+#include "suite.h"
 
 /* Against PyTorch's AVX2 log, sin and cos in f32: the last bit of each, times |normal| up to 5 (goldens' README: up
  * to 1.2e-6).  Absolute. */
@@ -314,9 +315,5 @@ int main(void) {
     tcase_add_loop_test(tc, moments, 0, FDM_RNG_KIND_COUNT);
     tcase_add_test(tc, kinds);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

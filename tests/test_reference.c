@@ -10,6 +10,7 @@
 #include "backends.h"
 #include "base/base.h"
 #include "golden.h"
+#include "suite.h"
 
 /* Sums of at most a few thousand products of numbers below 1 in two orders: the roundings of f64, 1.1e-16 each,
  * stay far below this; a wrong index, sign or factor is many orders above.  (Convolutions and resamplings come out
@@ -511,9 +512,5 @@ int main(void) {
     tcase_add_test(tcase, comparison_fails_on_nan);
     tcase_add_test(tcase, absurd_sizes);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

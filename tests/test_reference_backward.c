@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "fdm/random.h"
 #include "golden.h"
+#include "suite.h"
 #include "nn/sample_tree.h"
 
 /* ---- finite differences ---------------------------------------------------------------------------------- */
@@ -402,9 +403,5 @@ int main(void) {
     tcase_add_test(tcase, gradients_are_added);
     tcase_add_test(tcase, absurd_sizes);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

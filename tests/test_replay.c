@@ -9,6 +9,7 @@
 #include "golden.h"
 #include "io_util.h"
 #include "networks.h"
+#include "suite.h"
 
 static const char EDM[] = "train_FDM_EDMPrecond_ddpmpp_mc8.safetensors", VP[] = "train_VPPrecond_ddpmpp_mc8.safetensors";
 enum { UPDATES = 5 };
@@ -357,9 +358,5 @@ int main(void) {
     tcase_add_test(tc, broken_recordings);
     tcase_add_test(tc, refusals);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,7 @@
 #include "fdm/compare.h"
 #include "oom.h"
 #include "schema.h"
+#include "suite.h"
 #include "verify/compare_report.h"
 
 /* ---- Helpers ----------------------------------------------------------------------------------------------- */
@@ -361,9 +362,5 @@ int main(void) {
     tcase_add_test(writers, the_verdict_follows_from_the_rows);
     tcase_add_test(writers, every_allocation_may_fail);
     suite_add_tcase(suite, writers);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "f32_maps.h"
+#include "suite.h"
 #include "nn/f32_layers.h"
 
 struct rs_case {
@@ -183,9 +184,5 @@ int main(void) {
     tcase_add_test(tcase, random_cases);
     tcase_add_test(tcase, exact_cases);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "golden.h"
+#include "suite.h"
 #include "nn/sample_tree.h"
 
 /* Largest error relative to the largest element: a chain of at most 16 x 16 FMAs in d_in, of which the errors partly
@@ -275,9 +276,5 @@ int main(void) {
     tcase_add_loop_test(tcase, pytorch_gradients, 0, 4);
     tcase_add_test(tcase, concatenation);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "fdm/simulate.h"
+#include "suite.h"
 
 #ifdef FDM_POISON
 enum { POINTS = 100, CROWD = 500 };
@@ -182,9 +183,5 @@ int main(void) {
     tcase_add_test(tc, sde_samplers);
     tcase_add_test(tc, reverse_same_bits);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "fdm/sample.h"
 #include "golden.h"
+#include "suite.h"
 
 static void note(double *worst, double error) {
     if (!(error <= *worst)) *worst = error;
@@ -592,9 +593,5 @@ int main(void) {
     tcase_add_test(tc, pixels);
     tcase_add_test(tc, pixels_of_the_published_runs);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -10,6 +10,8 @@
 #include "base/base.h"
 #include "f32_maps.h"
 #include "guarded.h"
+#include "splitmix.h"
+#include "suite.h"
 #include "simd/kernel_table.h"
 
 /* ck_assert_msg notes each pass in a file, which takes minutes in the loops below. */
@@ -90,7 +92,7 @@ END_TEST
 /* Operands for a*b + c that a wrong emulation gets wrong: any bits, c near -a*b, sums half-way between two floats
  * but for a distant last bit, results around the smallest subnormals. */
 static void draw_fma(float *a, float *b, float *c, uint64_t *state) {
-    const uint64_t r = f32_next(state), s = f32_next(state);
+    const uint64_t r = splitmix_next(state), s = splitmix_next(state);
     *a = float_of((uint32_t)r), *b = float_of((uint32_t)(r >> 32)), *c = float_of((uint32_t)s);
     const int kind = (int)(s >> 32) % 6;
     if (kind == 0) return;
@@ -214,7 +216,7 @@ static void check_array(const struct array_case *c, const struct fdm_kernels *k,
     const size_t n = y->count;
     for (int j = 0; j < 3; j++)
         for (size_t i = 0; i < n; i++) /* random bits, so all magnitudes, and some plain numbers */
-            x[j].p[i] = f32_below(state, 2) ? float_of((uint32_t)f32_next(state)) : f32_value(state, FILL_RANDOM);
+            x[j].p[i] = f32_below(state, 2) ? float_of((uint32_t)splitmix_next(state)) : f32_value(state, FILL_RANDOM);
     c->run(k, y->p, x[0].p, x[1].p, x[2].p, n);
     for (size_t i = 0; i < n; i++) {
         const float want = c->expect(k, x[0].p[i], x[1].p[i], x[2].p[i]);
@@ -379,7 +381,7 @@ START_TEST(wide_products) {
     static int32_t a[N], b[N], high[N], low[N];
     uint64_t state = 3;
     for (int i = 0; i < N; i++) {
-        const uint64_t r = f32_next(&state);
+        const uint64_t r = splitmix_next(&state);
         uint32_t pair[2] = {(uint32_t)r, (uint32_t)(r >> 32)};
         if (i < n_edges * n_edges) pair[0] = edges[i / n_edges], pair[1] = edges[i % n_edges];
         memcpy(&a[i], &pair[0], sizeof a[i]), memcpy(&b[i], &pair[1], sizeof b[i]);
@@ -438,9 +440,5 @@ int main(void) {
     tcase_add_test(tcase, wide_products);
     tcase_add_test(tcase, lanes_are_copied_and_added);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

@@ -13,6 +13,7 @@
 #include "fdm/random.h"
 #include "fdm/simulate.h"
 #include "guarded.h"
+#include "suite.h"
 #include "simd/kernel_table.h"
 
 #ifdef FDM_POISON /* sanitizer builds are slow */
@@ -392,9 +393,5 @@ int main(void) {
     tcase_add_test(tc, orders_along_paths);
     tcase_add_test(tc, perturb);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "fdm/precond.h"
 #include "fdm/process.h"
+#include "suite.h"
 
 static const double zetas[] = {0, 0.2, 0.999, 1, 1.001, 3};
 enum { ZETAS = sizeof zetas / sizeof *zetas };
@@ -268,9 +269,5 @@ int main(void) {
     tcase_add_test(tc, cld_is_fdm);
     tcase_add_test(tc, kernel_of_the_frameworks);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

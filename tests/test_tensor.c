@@ -8,6 +8,7 @@
 #include "base/tensor_set.h"
 #include "io_util.h"
 #include "oom.h"
+#include "suite.h"
 
 START_TEST(dtypes_have_names_and_sizes) {
 #define CHECK_ROW(e, st, np, size)                                                                                 \
@@ -205,9 +206,5 @@ int main(void) {
     tcase_add_test(tc, every_dtype_as_double);
     tcase_add_test(tc, out_of_memory);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failures = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failures != 0;
+    return run_suite(suite);
 }

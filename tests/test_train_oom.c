@@ -227,11 +227,5 @@ int main(void) {
     tcase_add_test(tests, description);
     suite_add_tcase(suite, tests);
     if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1); /* where syncing costs nothing */
-    scratch_begin();
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    scratch_end();
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return scratch_run(suite);
 }

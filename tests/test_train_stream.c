@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fdm/train_stream.h"
+#include "suite.h"
 
 enum { PIXELS = 3 * 32 * 32 };
 
@@ -111,9 +112,5 @@ int main(void) {
     tcase_add_test(tc, one_image_alone);
     tcase_add_test(tc, distribution);
     suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

@@ -427,11 +427,5 @@ int main(void) {
     tcase_add_test(tc, settings);
     tcase_add_test(tc, train_without_hooks);
     suite_add_tcase(suite, tc);
-    scratch_begin();
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    scratch_end();
-    return failed != 0;
+    return scratch_run(suite);
 }

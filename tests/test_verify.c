@@ -9,6 +9,7 @@
 #include "fdm/safetensors.h"
 #include "golden.h"
 #include "networks.h"
+#include "suite.h"
 #include "verify_dumps.h"
 
 #ifdef FDM_POISON /* a sanitizer build: for memory errors a part is enough */
@@ -354,9 +355,5 @@ int main(void) {
     tcase_add_test(tcase, blind_tests_are_mistrusted);
     tcase_add_test(tcase, names_and_hooks);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return run_suite(suite);
 }

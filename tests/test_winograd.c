@@ -10,6 +10,7 @@
 #include "base/base.h"
 #include "fdm/safetensors.h"
 #include "networks.h"
+#include "suite.h"
 #include "nn/winograd.h"
 
 #define MODEL "tests/golden_extra/shapes16_fdm_edm.safetensors"
@@ -218,9 +219,5 @@ int main(void) {
     tcase_add_test(tests, trained_activations);
     tcase_add_test(tests, trained_network);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

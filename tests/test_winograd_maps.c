@@ -11,6 +11,7 @@
 #include "f32_maps.h"
 #include "guarded.h"
 #include "simd/kernel_table.h"
+#include "suite.h"
 #include "winograd_bound.h"
 
 /* ck_assert_msg notes each pass in a file, which takes minutes in the loops below. */
@@ -562,9 +563,5 @@ int main(void) {
     tcase_add_test(tests, gather);
     tcase_add_test(tests, adjoints);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return run_suite(suite);
 }

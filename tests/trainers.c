@@ -1,5 +1,6 @@
 /* trainers.c - small trainers, and batches for them from a generator of their own. */
 #include "trainers.h"
+#include "splitmix.h"
 
 #include <check.h>
 #include <math.h>
@@ -49,22 +50,14 @@ fdm_trainer *make_trainer(const fdm_trainer_options *o, const struct runner *r, 
 
 /* ---- batches ---- */
 
-static double uniform(uint64_t *state) { /* SplitMix64; [-1, 1) with 24 bits, which f32 holds */
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (double)(z >> 40) * 0x1p-23 - 1;
-}
-
 struct train_batch make_train_batch(int64_t update) {
     struct train_batch b = {0};
     uint64_t state = (uint64_t)update * 1000 + 7;
-    for (int i = 0; i < BATCH * 192; i++) b.y[i] = uniform(&state);
-    for (int i = 0; i < BATCH * 192; i++) b.noise[i] = 2 * uniform(&state);
-    for (int i = 0; i < BATCH * 9; i++) b.augment[i] = uniform(&state);
+    for (int i = 0; i < BATCH * 192; i++) b.y[i] = splitmix_uniform(&state);
+    for (int i = 0; i < BATCH * 192; i++) b.noise[i] = 2 * splitmix_uniform(&state);
+    for (int i = 0; i < BATCH * 9; i++) b.augment[i] = splitmix_uniform(&state);
     for (int i = 0; i < BATCH; i++) {
-        b.sigma[i] = (double)(float)(0.5 * exp(uniform(&state)));
+        b.sigma[i] = (double)(float)(0.5 * exp(splitmix_uniform(&state)));
         b.labels[3 * i + (i + (int)update) % 3] = 1;
         b.keys[i] = (uint64_t)(update * BATCH + i);
     }
