@@ -321,6 +321,24 @@ START_TEST(broken_recordings) {
 }
 END_TEST
 
+/* The third update has a weight of 1 / 0.18^2, which a warm-up would limit. */
+START_TEST(plain_frameworks_have_no_warm_up) {
+    const fdm_run_options options = {.threads = 1};
+    fdm_tensors set, published = {0}, with_warm_up = {0};
+    fdm_error err;
+    golden_load(&set, VP);
+    fdm_tensors recording = without(&set, nothing);
+    add_meta(&recording, "loss", "{\"class_name\": \"training.loss.VPLoss\", \"warmup_ite\": 1e6}"); /* a limit of 5 */
+    ck_assert_int_eq(fdm_replay(&published, &set, VP, 3, &options, NULL, NULL, NULL, &err), FDM_OK);
+    ck_assert_int_eq(fdm_replay(&with_warm_up, &recording, VP, 3, &options, NULL, NULL, NULL, &err), FDM_OK);
+    check_same_tensors(&published, &with_warm_up, false);
+    fdm_tensors_free(&published);
+    fdm_tensors_free(&with_warm_up);
+    fdm_tensors_free(&recording);
+    fdm_tensors_free(&set);
+}
+END_TEST
+
 static bool always(void *unused) {
     (void)unused;
     return true;
@@ -355,6 +373,7 @@ int main(void) {
     tcase_add_test(tc, from_images_and_draws_edm);
     tcase_add_test(tc, from_images_and_draws_vp);
     tcase_add_test(tc, rounds_give_the_bits_of_the_batch);
+    tcase_add_test(tc, plain_frameworks_have_no_warm_up);
     tcase_add_test(tc, broken_recordings);
     tcase_add_test(tc, refusals);
     suite_add_tcase(suite, tc);

@@ -112,6 +112,8 @@ static fdm_status read_settings(struct replay *r, fdm_error *err) {
     if (status == FDM_OK) status = read_optimizer(r, err);
     if (status == FDM_OK) status = meta_object(&loss, r, "loss", err);
     if (status == FDM_OK) status = number(&r->options.warmup_ite, loss, "loss", "warmup_ite", 0, r, err);
+    /* The published loss has no warm-up for the other frameworks, whatever its W is; one that is negative is still refused. */
+    if (r->options.warmup_ite > 0 && !fdm_precond_is_fdm(r->config.precond.kind)) r->options.warmup_ite = 0;
     if (status == FDM_OK) status = meta_object(&augment, r, "augment", err);
     if (status == FDM_OK) status = number(&r->augment_p, augment, "augment", "p", NAN, r, err);
     if (status == FDM_OK) status = meta_json(&rounds, r, "num_accumulation_rounds", err);
