@@ -279,7 +279,8 @@ stop() { # SIGNAL ARGUMENT...: asked to stop while at work
 # Far more than half a second of work: the first picture would come after hours.
 stop INT sample --model "$model" --outdir "$work/out" --seeds 0-63 --steps 300000 --grid "$work/g.png"
 stop TERM sample --model "$model" --outdir "$work/out" --seeds 0-63 --steps 300000 -q --solver dpm
-safetensors "$i" "{$(f32 x [6000,3,8,8] 0,4608000),$(f32 sigma [1] 4608000,4608004)}" 4608004
+safetensors "$i" "{$(f32 x [20000,3,8,8] 0,15360000),$(f32 sigma [1] 15360000,15360004)}" 15360004
 poke "$i" sigma 0 "$one"
-stop INT denoise --model "$model" --in "$i" --out "$work/d.safetensors" --backend reference # inside one network call
+# Inside one network call, of more than ten seconds on one thread.
+stop INT denoise --model "$model" --in "$i" --out "$work/d.safetensors" --backend reference --threads 1
 finish
