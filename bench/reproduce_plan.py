@@ -41,7 +41,7 @@ _SMALL = ("--cond", "1", "--arch", "ddpmpp", "--cbase", "32", "--num_blocks", "1
           "--image-snap", "0", "--dump", "0", "--save-minutes", "3")
 PROTOCOLS = {
     16: Protocol(16, _SMALL + ("--cres", "1,2", "--ema", "0.002"), 100, 500, (1.28, 2.56, 5.12, 10.24, 20.48)),
-    32: Protocol(32, _SMALL + ("--cres", "1,2,2", "--ema", "0.01"), 400, 500, (20, 60, 200)),
+    32: Protocol(32, _SMALL + ("--cres", "1,2,2", "--ema", "0.01"), 400, 500, (20, 60)),
 }
 
 # (solver, steps): number of evaluations of the network
@@ -79,8 +79,8 @@ def curve(*kimg):
     return tuple((k, *USUAL) for k in kimg)
 
 
-def sweep(kimg):
-    return tuple((kimg, *s) for s in SWEEP)
+def at(kimg, samplers=SWEEP):
+    return tuple((kimg, *s) for s in samplers)
 
 
 def quick():
@@ -88,26 +88,26 @@ def quick():
     pair = ("edm", "edm-fdm")
     jobs = [Job(16, m, seed, 10.24, curve(1.28, 2.56, 5.12, 10.24)) for seed in (1, 2, 3) for m in pair]
     jobs += [Job(16, m, 1, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
-    return jobs + [Job(16, m, 1, 10.24, sweep(10.24)) for m in pair]
+    return jobs + [Job(16, m, 1, 10.24, at(10.24)) for m in pair]
 
 
 def full():
-    """What is quick first, then one seed of everything, then more."""
+    """What is quick first, then three seeds of everything at 16x16, then the pairs at 32x32, then more."""
     pair, others = ("edm", "edm-fdm"), ("vp", "vp-fdm", "ve", "ve-fdm")
-    few = tuple((10.24, *s) for s in SWEEP if nfe(*s) < 12)
+    few = tuple(s for s in SWEEP if nfe(*s) < 12)
     jobs = quick()
-    jobs += [Job(16, m, 1, 10.24, curve(2.56, 10.24)) for m in (*others, *ABLATIONS)]
-    jobs += [Job(16, m, seed, 10.24, few) for seed in (2, 3) for m in pair]
+    for seed in (1, 2, 3):
+        jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in (*others, *ABLATIONS)]
+    jobs += [Job(16, m, seed, 10.24, at(10.24, few)) for seed in (2, 3) for m in pair]
     jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (4, 5) for m in pair]
-    jobs += [Job(16, m, seed, 10.24, curve(10.24)) for seed in (2, 3) for m in ("edm-warmup", "edm-scale")]
-    jobs += [Job(16, m, seed, 10.24, few) for seed in (4, 5) for m in pair]
-    jobs += [Job(32, m, 1, 200, curve(20, 60, 200) + tuple((60, *s) for s in SWEEP if nfe(*s) < 12) + sweep(200)) for m in pair]
+    jobs += [Job(32, m, 1, 60, curve(20, 60) + at(60, few)) for m in (*pair, *others)]
+    jobs += [Job(16, m, seed, 10.24, at(10.24, few)) for seed in (1, 2, 3) for m in others]
+    jobs += [Job(32, m, seed, 20, curve(20)) for seed in (2, 3) for m in pair]
     for seed in (2, 3):
         jobs += [Job(16, m, seed, 10.24, curve(1.28, 2.56, 10.24)) for m in ("edm-scale", "edm-warmup")]
-        jobs += [Job(16, m, seed, 10.24, curve(2.56, 10.24)) for m in (*ABLATIONS, *others)]
-        jobs += [Job(16, m, seed, 10.24, sweep(10.24)) for m in pair]
-        jobs += [Job(16, m, seed + 2, 10.24, curve(1.28, 2.56, 5.12)) for m in pair]
+        jobs += [Job(16, m, seed, 10.24, at(10.24)) for m in pair]
+        jobs += [Job(16, m, seed + 2, 10.24, curve(1.28, 2.56, 5.12) + at(10.24, few)) for m in pair]
     jobs += [Job(16, m, seed, 20.48, curve(20.48)) for seed in (1, 2, 3) for m in pair]
-    jobs += [Job(16, m, 1, 10.24, sweep(10.24)) for m in others]
-    jobs += [Job(32, m, seed, 200, curve(20, 60, 200)) for seed in (2, 3) for m in pair]
-    return jobs + [Job(32, m, 1, 200, curve(20, 60, 200)) for m in others]
+    jobs += [Job(16, m, 1, 10.24, at(10.24)) for m in others]
+    jobs += [Job(32, m, seed, 60, curve(60) + at(60, few)) for seed in (2, 3) for m in pair]
+    return jobs + [Job(32, m, 1, 200, curve(200) + at(200)) for m in pair]

@@ -224,37 +224,35 @@ def pair_points(rows, resolution, pair, usual):
     return sorted(p for p in found if (p[1:] == plan.USUAL) == usual)
 
 
+def pair_tables(results, rows, images, plot, caption, spaces, points):
+    """For each resolution a table of each pair in each space, and a picture.  points: (resolution, pair) -> as of pair_points."""
+    lines, head = [], ["kimg", "sampler", "NFE", "baseline", "FDM", "difference", "of it", "FDM is"]
+    for r in sorted({x["resolution"] for x in results["rows"]}):
+        for pair in plan.PAIRS:
+            for space in spaces:
+                body = pair_table(rows, r, pair, points(r, pair), space)
+                if body:
+                    lines += [f"**{plan.METHODS[pair[0]][0]}, {r}×{r}**, {SPACES[space]}:", ""] + table(head, body)
+        if f"{plot}-{r}" in images:
+            lines += [f"![{caption}, {r}×{r}]({images[f'{plot}-{r}']})", ""]
+    return lines
+
+
 def training(results, rows, images):
     lines = ["## Quality against training images", "",
              f"Heun, {plan.USUAL[1]} steps (NFE {plan.nfe(*plan.USUAL)}).  Mean ± 95 % interval over seeds; differences are paired by seed. "
              "`lower` and `higher` are FDM beside its baseline.  In the pictures, dots are single runs, and a bar without dots beside it is the "
              "bootstrap's of the only one.", ""]
-    head = ["kimg", "sampler", "NFE", "baseline", "FDM", "difference", "of it", "FDM is"]
-    for r in sorted({x["resolution"] for x in results["rows"]}):
-        for pair in plan.PAIRS:
-            for space in SPACES:
-                body = pair_table(rows, r, pair, pair_points(rows, r, pair, True), space)
-                if body:
-                    lines += [f"**{plan.METHODS[pair[0]][0]}, {r}×{r}**, {SPACES[space]}:", ""] + table(head, body)
-        if f"training-{r}" in images:
-            lines += [f"![Distance against training images, {r}×{r}]({images[f'training-{r}']})", ""]
-    return lines
+    return lines + pair_tables(results, rows, images, "training", "Distance against training images", SPACES,
+                               lambda r, pair: pair_points(rows, r, pair, True))
 
 
 def sampling(results, rows, images):
-    lines = ["## Quality against evaluations of the network", ""]
-    head = ["kimg", "sampler", "NFE", "baseline", "FDM", "difference", "of it", "FDM is"]
-    for r in sorted({x["resolution"] for x in results["rows"]}):
-        for pair in plan.PAIRS:
-            points = pair_points(rows, r, pair, False)
-            swept = {p[0] for p in points}
-            points = sorted(points + [(k, *plan.USUAL) for k in swept], key=lambda p: (p[0], p[1] != "edm", p[2]))
-            body = pair_table(rows, r, pair, points)
-            if body:
-                lines += [f"**{plan.METHODS[pair[0]][0]}, {r}×{r}**, {SPACES['pixels']}:", ""] + table(head, body)
-        if f"nfe-{r}" in images:
-            lines += [f"![Distance against evaluations, {r}×{r}]({images[f'nfe-{r}']})", ""]
-    return lines
+    def points(r, pair):
+        others = pair_points(rows, r, pair, False)
+        return sorted(others + [(k, *plan.USUAL) for k in {p[0] for p in others}], key=lambda p: (p[0], p[1] != "edm", p[2]))
+    return ["## Quality against evaluations of the network", ""] + pair_tables(
+        results, rows, images, "nfe", "Distance against evaluations", ["pixels"], points)
 
 
 def ablation(results, rows, images):

@@ -170,7 +170,8 @@ static void fill_report(fdm_import_report *r, const struct import *m) {
         r->bytes += (size_t)t->numel * fdm_dtype_size(to);
         if (to == t->dtype) continue;
         r->converted++;
-        if (!seen[t->dtype]) snprintf(r->types + strlen(r->types), sizeof r->types - strlen(r->types), "%s%s", r->types[0] ? " " : "", fdm_dtype_name(t->dtype));
+        const size_t used = strlen(r->types);
+        if (!seen[t->dtype]) snprintf(r->types + used, sizeof r->types - used, "%s%s", used ? " " : "", fdm_dtype_name(t->dtype));
         seen[t->dtype] = true;
     }
 }
