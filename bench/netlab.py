@@ -1,6 +1,7 @@
 """Machines and a network between them, on one machine: network namespaces whose only link has a bandwidth and a delay.
 
     netlab.py run --hosts 2 --rate 1gbit --delay 1ms -- COMMAND...     as root: the command, in the namespace of host 0
+    netlab.py run --cut 1:20 -- COMMAND...                             the cable of host 1 is pulled after 20 s: a node that is gone
     netlab.py ssh HOST COMMAND...                                      inside of that: the command on another host; for
                                                                        mpirun --mca plm_rsh_agent, which thinks it is ssh
 
@@ -133,6 +134,10 @@ class Lab:
     def run(self, host, command, **how):
         return subprocess.run(inside(host) + command, check=False, **how)
 
+    def cut(self, host):
+        """Pulls a host's cable, for good.  The others are not told: what they send is lost."""
+        sh("ip", "-n", namespace(host), "link", "set", "eth0", "down")
+
     def pair(self, what):
         """What a program at host 0 prints that talks to one at host 1; and the core seconds of all three, switch included."""
         me = [sys.executable, os.path.abspath(__file__), what]
@@ -221,6 +226,25 @@ def ssh(words):
     os.execvp(command[0], command)
 
 
+def host_and_seconds(text):
+    host, after = text.split(":")
+    return int(host), float(after)
+
+
+def run_and_cut(lab, command, host, after):
+    """Says how long the command goes on without the host."""
+    def pull():
+        lab.cut(host)
+        pulled.append(time.monotonic())
+    pulled, timer = [], threading.Timer(after, pull)
+    timer.start()
+    code = lab.run(0, command).returncode
+    timer.cancel()
+    when = f"{time.monotonic() - pulled[0]:.1f} s after host {host} was cut off" if pulled else f"before host {host} was cut off"
+    print(f"netlab: exit code {code}, {when}", file=sys.stderr)
+    return code
+
+
 def main():
     if len(sys.argv) > 2 and sys.argv[1] in ("ssh", "ping", "stream", "nothing"):
         return {"ssh": lambda: ssh(sys.argv[2:]), "ping": lambda: ping(sys.argv[2]), "stream": lambda: stream(sys.argv[2]),
@@ -230,10 +254,15 @@ def main():
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--rate", help="bandwidth out of each host, as tc takes it (1gbit); default: none")
     parser.add_argument("--delay", default="0s", help="of every frame (1ms)")
+    parser.add_argument("--cut", metavar="HOST:SECONDS", type=host_and_seconds, help="take a host off the network after so long")
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
+    if args.cut and args.cut[0] >= args.hosts:
+        parser.error(f"--cut {args.cut[0]}: there are {args.hosts} hosts")
     with Lab(args.hosts, args.rate, args.delay) as lab:
-        return lab.run(0, args.command).returncode
+        if not args.cut:
+            return lab.run(0, args.command).returncode
+        return run_and_cut(lab, args.command, *args.cut)
 
 
 if __name__ == "__main__":
