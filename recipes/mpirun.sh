@@ -29,6 +29,9 @@ if "$mpirun" --version 2>&1 | grep -q 'Open MPI'; then
     for limit in eager_limit rndv_eager_limit max_send_size; do # on Ethernet: no message waits for leave to be sent
         launch+=(--mca "btl_tcp_$limit" 4194304)
     done
+    # A node that vanishes is noticed after two minutes, not after 15 or more; and whoever is told to stop gets 15 s, not one.
+    launch+=(--mca oob_tcp_keepalive_time 60 --mca oob_tcp_keepalive_intvl 10 --mca oob_tcp_keepalive_probes 6
+        --mca odls_base_sigkill_timeout 15)
 else # MPICH and its relatives: Hydra
     launch=("$mpirun" -f "$hostfile" -n "$((hosts * per))" -ppn "$per" -bind-to "core:$cores"
         -genvlist OMP_NUM_THREADS "${more[@]}")

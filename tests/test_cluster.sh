@@ -139,7 +139,7 @@ printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho
 printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho "$(basename "$0") $*" >>"$CALLS"\n' 'HYDRA' >"$tmp/bin/hydra"
 chmod +x "$tmp"/bin/*
 recipe 0 "mpirun.sh, Open MPI" env OMP_NUM_THREADS=8 FDM_MPIRUN=open FDM_MPIRUN_OPTIONS="--mca btl_tcp_if_include eth1" bash recipes/mpirun.sh recipes/hosts.openmpi 2 sample --seeds 0-7
-called "... its line" "open --hostfile recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS --mca btl_tcp_if_include eth1( --mca btl_tcp_[a-z_]+ 4194304){3} fdm sample --seeds 0-7"
+called "... its line" "open --hostfile recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS --mca btl_tcp_if_include eth1( --mca btl_tcp_[a-z_]+ 4194304){3}( --mca oob_tcp_keepalive_[a-z]+ [0-9]+){3} --mca odls_base_sigkill_timeout 15 fdm sample --seeds 0-7"
 recipe 0 "mpirun.sh, MPICH" env OMP_NUM_THREADS=8 FDM_MPIRUN=hydra bash recipes/mpirun.sh recipes/hosts.mpich 2 sample
 called "... its line" "hydra -f recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 -genvlist OMP_NUM_THREADS fdm sample"
 
