@@ -10,7 +10,7 @@ fdm=$build/fdm
 # What the shipped networks have learnt to draw; the other six classes are blobs (data/README.md)
 learnt=0,2,8,9 classes='faces|people|symbols|flags'
 golden=tests/golden/net_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug.safetensors
-seeds=0-23 few=0-7 steps=(5 9 18) images=15000 show=(0 3000)
+seeds=0-23 few=0-5 steps=(5 9 18) images=15000 show=(0 3000)
 [ "${3:-}" != quick ] || seeds=0 few=0 steps=(2 3) images=200 show=()
 mkdir -p "$out"
 rm -rf "$out/samples" "$out/steps" "$out/faces"
@@ -34,7 +34,7 @@ for n in "${steps[@]}"; do
         rows+="|$([ "$framework" = edm ] && echo EDM || echo FDM), $n steps"
     done
 done
-"$fdm" sheet "${cells[@]}" --columns "$classes" --rows "${rows#|}" --wide 4 --scale 3 --out "$out/steps.png" \
+"$fdm" sheet "${cells[@]}" --columns "$classes" --rows "${rows#|}" --wide 3 --scale 3 --out "$out/steps.png" \
     --title "FDM beside EDM after few steps" --note "seeds $few in every block; N Heun steps are 2 N - 1 evaluations of the network"
 
 say "3. A golden of the published program (PyTorch 1.13, f32), computed here"
