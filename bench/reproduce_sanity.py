@@ -2,7 +2,7 @@
 import statistics
 
 import reproduce_plan as plan
-from reproduce_numbers import SPACES, estimate, frechet, plus_minus
+from reproduce_numbers import SPACES, difference, estimate, frechet, plus_minus
 from report import table
 
 FAR = 5  # times: how much farther than a trained network noise must be
@@ -80,12 +80,36 @@ def other_latents(others, trained):
     lines = [f"Other latents: all seeds and methods are sampled from the same latents, so what depends on these is in no interval over seeds.  "
              f"One network of each of these methods, {count} disjoint sets of latents:", ""]
     for space, name in SPACES.items():
-        body = [latents_row(k, s, trained, space) for k, s in sets.items()]
+        body, remark = [latents_row(k, s, trained, space) for k, s in sets.items()], []
         if len(sets) == 2:
-            a, b = sets.values()
-            body.append(["the second minus the first", *spread([frechet(b[i], space)["value"] - frechet(a[i], space)["value"] for i in sorted(set(a) & set(b))]), ""])
-        lines += [f"{name}:", ""] + table(["", "distance, set by set", "mean", "standard deviation", "that over training seeds, one set"], body)
+            row, remark = latents_difference(*sets.items(), trained, space)
+            body.append(row)
+        lines += [f"{name}:", ""] + table(["", "distance, set by set", "mean", "standard deviation", "that over training seeds, one set"], body) + remark
     return lines
+
+
+def latents_difference(first, second, trained, space):
+    """The row of their difference, set by set, and what the images alone would have said of it."""
+    (a_key, a), (b_key, b) = first, second
+    common = sorted(set(a) & set(b))
+    found = [frechet(b[i], space)["value"] - frechet(a[i], space)["value"] for i in common]
+    a_seeds, b_seeds = ({x["seed"]: frechet(x, space)["value"] for x in trained if of(x) == of(sets[common[0]])} for sets in (a, b))
+    over_seeds = [b_seeds[s] - a_seeds[s] for s in sorted(set(a_seeds) & set(b_seeds))]
+    row = [f"{plan.METHODS[b_key[0]][0]} − {plan.METHODS[a_key[0]][0]}", *spread(found), deviation(over_seeds)]
+    if len(found) < 2:
+        return row, []
+    _, alone, _ = difference({1: a[common[0]]}, {1: b[common[0]]}, space)
+    return row, [f"Half-width of the interval of *images alone* for that difference: {alone:.2f}; 1.96 standard deviations over the sets: "
+                 f"{1.96 * statistics.stdev(found):.2f}.", ""]
+
+
+def of(x):
+    """What a measure is of, but for its seed and latents."""
+    return x["method"], x["kimg"], x["solver"], x["steps"]
+
+
+def deviation(values):
+    return f"{statistics.stdev(values):.2f} ({len(values)} seeds)" if len(values) > 1 else "–"
 
 
 def spread(values):
@@ -95,7 +119,6 @@ def spread(values):
 
 def latents_row(key, sets, trained, space):
     method, seed, kimg, solver, steps = key
-    seeds = [frechet(x, space)["value"] for x in trained if (x["method"], x["kimg"], x["solver"], x["steps"]) == (method, kimg, solver, steps)]
+    seeds = [frechet(x, space)["value"] for x in trained if of(x) == (method, kimg, solver, steps)]
     return [f"{plan.METHODS[method][0]}, seed {seed}, {kimg:g} kimg, NFE {plan.nfe(solver, steps)}",
-            *spread([frechet(sets[i], space)["value"] for i in sorted(sets)]),
-            f"{statistics.stdev(seeds):.2f} ({len(seeds)} seeds)" if len(seeds) > 1 else "–"]
+            *spread([frechet(sets[i], space)["value"] for i in sorted(sets)]), deviation(seeds)]

@@ -110,7 +110,8 @@ def _():
 def _():
     others = [row(m, 1, v, latents=k) for m, values in (("edm", (22, 24)), ("edm-fdm", (30, 30))) for k, v in enumerate(values, 1)]
     lines = "\n".join(sanity(results(pair([20, 26], [30, 32]), latents=others)))
-    assert "| 20.0, 22.0, 24.0 | 22.0 | 2.00 | 4.24 (2 seeds) |" in lines and "| 10.0, 8.00, 6.00 | 8.00 | 2.00 |" in lines, lines
+    assert "| 20.0, 22.0, 24.0 | 22.0 | 2.00 | 4.24 (2 seeds) |" in lines, lines
+    assert "| EDM-FDM − EDM | 10.0, 8.00, 6.00 | 8.00 | 2.00 | 2.83 (2 seeds) |" in lines and "alone* for that difference: 2.77; 1.96 standard deviations over the sets: 3.92." in lines, lines
 
 @check("records of two programs or machines are warned of; old ones, which do not say, are read")
 def _():
