@@ -57,7 +57,7 @@ def claims(results, rows):
              f"Training is judged at {plan.nfe(*plan.USUAL)} evaluations (Heun), sampling at 5 to 35; the paper's figures are for 25 and more, so "
              "what is marked as below its range asks the paper's question where the paper does not.  *Half the images* here lies "
              "where the curve is steepest, as the baseline's own two distances in brackets show; the paper compares 100 with 200 million "
-             "images, where FID changes by a tenth or two.  So *does not hold here* says that the head start is not that large so early, "
+             "images, where EDM's FID changes by 0.1 to 0.2.  So *does not hold here* says that the head start is not that large so early, "
              "and nothing about the paper's case.", ""]
     head = ["claim", "paper"]
     for name in SPACES.values():
