@@ -53,7 +53,7 @@ bench-cluster: all
 bench-cluster-check: all $(BUILD)/bench/bench_ranks
 	$(or $(BENCH_DRIVER),$(error no python3)) bench/cluster_check.py --build $(BUILD) $(BENCH_ARGS)
 
-# EDM, VP and VE against their FDM versions, trained here on the shipped pictures: ten minutes, or hours, resumable.
+# EDM, VP and VE against their FDM versions, trained here on the shipped pictures: eight minutes on two quiet cores, or hours, resumable.
 # REPRODUCE_ARGS: options of reproduce.py, such as "--only 16", --jobs 1, --help.
 .PHONY: reproduce reproduce-quick
 REPRODUCE = $(or $(BENCH_DRIVER),$(error no python3)) bench/reproduce.py --build $(BUILD) $(BENCH_PYTHON:%=--python %)

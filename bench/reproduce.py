@@ -31,7 +31,7 @@ def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build", help="where fdm was built (%(default)s)")
     parser.add_argument("--folder", help="where the work goes (default: BUILD/reproduce)")
-    parser.add_argument("--quick", action="store_true", help="the part that takes about ten minutes")
+    parser.add_argument("--quick", action="store_true", help="the part that takes eight minutes on two quiet cores")
     parser.add_argument("--only", metavar="WORD", action="append", default=[],
                         help="only jobs whose name has this word, such as 16, edm, seed1; repeatable: all of them")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count()), help="at a time, one thread each (%(default)s)")

@@ -1,7 +1,7 @@
 """Pictures of reproduce.py's report, as SVG (matplotlib)."""
 import reproduce_plan as plan
 from plots import pyplot, save
-from reproduce_report import at_usual, frechet, interval
+from reproduce_numbers import at_usual, frechet, interval
 
 COLORS = {"edm": "#444444", "edm-fdm": "#2a6f97", "vp": "#9a8c98", "vp-fdm": "#6a3d9a", "ve": "#e9c46a", "ve-fdm": "#e07a5f"}
 MARKS = {"edm": "o-", "dpm": "s--"}

@@ -13,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 
 import machine
+import peers
 import reproduce_plan as plan
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -82,11 +83,21 @@ def class_counts(archive, count):
     return counts
 
 
+def set_name(job, solver, steps):
+    return f"{solver}-{steps}" + (f"-latents{job.latents}" if job.latents else "")
+
+
+def source(version):
+    """Which program makes the records: the commit of the source beside this file, or without git its version."""
+    commit = peers.output(["git", "-C", HERE, "describe", "--always", "--dirty", "--exclude", "*"])
+    return f"{version.splitlines()[0]}, {commit.strip()}" if commit else version.splitlines()[0]
+
+
 # ---- The laboratory ----------------------------------------------------------------------------------------------------
 class Lab:
     """A folder of results, and the fdm that makes them."""
     def __init__(self, fdm, folder, version):
-        self.fdm, self.folder, self.version = fdm, os.path.relpath(folder), version
+        self.fdm, self.folder, self.version, self.commit = fdm, os.path.relpath(folder), version, source(version)
         self.children, self.lock, self.shared_lock, self.interrupted = set(), threading.Lock(), threading.Lock(), False
         os.makedirs(folder, exist_ok=True)
 
@@ -181,7 +192,7 @@ class Lab:
         """A run of other settings is not gone on with."""
         path = self.path("runs", job.run + ".json")
         if not os.path.exists(path):
-            write_json(path, {"settings": self.settings(job), "data": os.path.basename(self.archive(job.resolution))})
+            write_json(path, {"settings": self.settings(job), "data": os.path.basename(self.archive(job.resolution)), "fdm": self.commit})
         known = read_json(path)
         if "adopted" not in known and known["settings"] != self.settings(job):
             raise Failed(f"{self.run_folder(job.run)} was trained with other settings ({path}); remove both, or use another --folder")
@@ -230,9 +241,9 @@ class Lab:
         return read_json(self.path("runs", run + ".json")).get("cpu_seconds_at", {}).get(f"{kimg:g}")
 
     # ---- Samples and their measures ----
-    def sample(self, model, resolution, solver, steps, folder, spent=None):
-        """One set, class after class, so that the classes are in the proportions of the data."""
-        protocol, first = plan.PROTOCOLS[resolution], 0
+    def sample(self, model, resolution, solver, steps, folder, spent=None, first=0):
+        """One set, class after class, so that the classes are in the proportions of the data; seeds from `first` on."""
+        protocol = plan.PROTOCOLS[resolution]
         for k, count in enumerate(class_counts(self.archive(resolution), protocol.images)):
             if count:
                 self.call("sample", "--model", model, "--outdir", folder, "--seeds", f"{first}-{first + count - 1}", "--class", k,
@@ -249,17 +260,19 @@ class Lab:
             os.rename(partial, path)
 
     def evaluate(self, job, kimg, solver, steps):
-        images = self.path("samples", job.run, f"{kimg:g}", f"{solver}-{steps}")
+        images = self.path("samples", job.run, f"{kimg:g}", set_name(job, solver, steps))
         spent = []
-        self.collect(images, lambda f: self.sample(self.snapshot(job.run, kimg), job.resolution, solver, steps, f, spent))
+        self.collect(images, lambda f: self.sample(self.snapshot(job.run, kimg), job.resolution, solver, steps, f, spent, 10000 * job.latents))
         record = {"resolution": job.resolution, "method": job.method, "seed": job.seed, "kimg": kimg, "solver": solver,
                   "steps": steps, "nfe": plan.nfe(solver, steps), "images": plan.PROTOCOLS[job.resolution].images,
                   **self.measure(job.resolution, images), "training_seconds": self.training_seconds(job.run, kimg),
-                  "sampling_seconds": sum(spent) or None, "date": machine.date(), "load_average": os.getloadavg()[0]}
+                  "sampling_seconds": sum(spent) or None, "latents": job.latents, "fdm": self.commit,
+                  "trained_by": read_json(self.path("runs", job.run + ".json")).get("fdm"), "machine": machine.describe()["slug"],
+                  "date": machine.date(), "load_average": os.getloadavg()[0]}
         write_json(self.measure_path(job, kimg, solver, steps), record)
 
     def measure_path(self, job, kimg, solver, steps):
-        return self.path("measures", job.run, f"{kimg:g}", f"{solver}-{steps}.json")
+        return self.path("measures", job.run, f"{kimg:g}", set_name(job, solver, steps) + ".json")
 
     # ---- The metric's own sanity ----
     def sanity_path(self, resolution):
@@ -304,7 +317,8 @@ class Lab:
             before = kimg
             for evaluation in (e for e in job.evaluations if e[0] == kimg):
                 _, solver, steps = evaluation
-                yield Unit(f"{job.run}: {images} samples after {kimg:g} kimg, {plan.SOLVERS[solver][0]}, {steps} steps",
+                other = f", latents {job.latents}" if job.latents else ""
+                yield Unit(f"{job.run}: {images} samples after {kimg:g} kimg, {plan.SOLVERS[solver][0]}, {steps} steps{other}",
                            images * plan.nfe(solver, steps), lambda e=evaluation: os.path.exists(self.measure_path(job, *e)),
                            lambda e=evaluation: self.evaluate(job, *e))
 
@@ -312,7 +326,7 @@ class Lab:
 # ---- Everything there is -----------------------------------------------------------------------------------------------
 def gather(lab, jobs):
     """Rows of the report, what is missing, the sanity of the metric, and how it was all made."""
-    rows, missing, seen, sanity, runs, classifiers = [], [], set(), {}, {}, {}
+    rows, latents, missing, seen, sanity, runs, classifiers = [], [], [], set(), {}, {}, {}
     for job in jobs:
         for evaluation in job.evaluations:
             path = lab.measure_path(job, *evaluation)
@@ -320,14 +334,14 @@ def gather(lab, jobs):
                 continue
             seen.add(path)
             if os.path.exists(path):
-                rows.append(read_json(path))
+                (latents if job.latents else rows).append(read_json(path))
                 runs[job.run] = read_json(lab.path("runs", job.run + ".json"))
             else:
-                missing.append({"run": job.run, "kimg": evaluation[0], "solver": evaluation[1], "steps": evaluation[2]})
+                missing.append({"run": job.run, "kimg": evaluation[0], "solver": evaluation[1], "steps": evaluation[2], "latents": job.latents})
         for table, path in ((sanity, lab.sanity_path(job.resolution)),
                             (classifiers, lab.path("data", f"{job.resolution}-classifier.json"))):
             if os.path.exists(path):
                 table[str(job.resolution)] = read_json(path)
     protocols = {str(r): {"images": p.images, "warmup": p.warmup, "train": list(p.train)} for r, p in plan.PROTOCOLS.items()}
-    return {"fdm": lab.version, "protocols": protocols, "rows": rows, "missing": missing, "sanity": sanity,
+    return {"fdm": lab.version, "protocols": protocols, "rows": rows, "latents": latents, "missing": missing, "sanity": sanity,
             "classifiers": classifiers, "runs": runs}

@@ -153,7 +153,7 @@ typedef struct fdm_metric_options {
 FDM_API fdm_metric_options fdm_metric_defaults(void);
 
 /* The interval is the pivotal bootstrap interval around the value: with E* and q* the mean and the quantiles of the
- * resampled values, [value - (q*_high - E*), value - (q*_low - E*)].  It covers the expectation of the measure at these
+ * resampled values, [value - (q*_high - E*), value - (q*_low - E*)].  It is for the expectation of the measure at these
  * numbers of images; `bias`, E* - value, estimates how far that is above the measure of infinitely many.  Numbers that
  * do not exist are NaN. */
 typedef struct fdm_metric_estimate {
