@@ -8,7 +8,7 @@
 
 #include "io/text.h"
 
-enum { LEGACY_VERSION = 1001, SHOWN = 60, NESTED_FREE_BYTES = 64 << 20, NESTED_MAX_REPEATS = 8 };
+enum { LEGACY_VERSION = 1001, SHOWN = 60, REREAD_FREE_BYTES = 32 << 20, REREAD_REPEATS = 2 };
 static const unsigned char legacy_magic[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 
 static fdm_status bad(const char *label, const char *why, fdm_error *err) {
@@ -280,6 +280,14 @@ static fdm_status parse_legacy(struct fdm_torch_file *f, const void *bytes, size
 
 /* ---- The elements of a storage value ------------------------------------------------------------------------ */
 
+/* Before n bytes are read for a tensor, whatever will come of it. */
+static fdm_status count_reread(struct fdm_torch_file *f, size_t n, fdm_error *err) {
+    if (f->reread / REREAD_REPEATS > fdm_add_saturated(f->size, REREAD_FREE_BYTES))
+        return bad(f->label, "refers to the same storages over and over; a bomb?", err);
+    f->reread = fdm_add_saturated(f->reread, n);
+    return FDM_OK;
+}
+
 static fdm_status by_id(struct fdm_torch_elements *out, struct fdm_torch_file *f, const struct fdm_pickle_value *v, fdm_error *err) {
     struct storage_id id;
     fdm_status status = read_id(&id, f->label, v, err);
@@ -291,8 +299,12 @@ static fdm_status by_id(struct fdm_torch_elements *out, struct fdm_torch_file *f
     if (s->bytes < id.bytes)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: storage \"%.*s\" has %zu bytes instead of %zu; damaged", f->label,
                         (int)(s->key_bytes < SHOWN ? s->key_bytes : SHOWN), (const char *)s->key, s->bytes, id.bytes);
-    if (!s->checked && (status = check_crc(f, s->member, err))) return status;
-    s->checked = true;
+    if (!s->checked) {
+        status = count_reread(f, s->bytes, err);
+        if (!status) status = check_crc(f, s->member, err);
+        if (status) return status;
+        s->checked = true;
+    }
     *out = (struct fdm_torch_elements){s->data, id.bytes, id.dtype, id.untyped, f->swapped};
     return FDM_OK;
 }
@@ -301,15 +313,13 @@ static fdm_status by_id(struct fdm_torch_elements *out, struct fdm_torch_file *f
 static fdm_status nested(struct fdm_torch_elements *out, struct fdm_torch_file *f, const struct fdm_pickle_value *bytes, fdm_error *err) {
     struct fdm_torch_file inner = {0};
     const char *label = f->label;
-    fdm_status status = FDM_OK;
     if (!bytes || bytes->kind != FDM_PICKLE_BYTES) return bad(label, "a storage of no bytes", err);
-    if (f->nested_bytes / NESTED_MAX_REPEATS > fdm_add_saturated(f->size, NESTED_FREE_BYTES))
-        return bad(label, "refers to nested streams over and over; a bomb?", err);
-    if (!(inner.label = fdm_strdup(label))) status = fdm_fail_oom(err, "label", strlen(label));
+    fdm_status status = count_reread(f, bytes->size, err);
+    if (!status && !(inner.label = fdm_strdup(label))) status = fdm_fail_oom(err, "label", strlen(label));
     if (!status) status = parse_legacy(&inner, bytes->bytes, bytes->size, err);
     if (!status && inner.pickle.top.kind != FDM_PICKLE_PERSISTENT) status = bad(label, "a nested stream that is no storage", err);
     if (!status) status = by_id(out, &inner, &inner.pickle.top, err);
-    if (!status) f->nested_bytes = fdm_add_saturated(f->nested_bytes, bytes->size - out->bytes); /* what was parsed */
+    if (!status) f->reread -= out->bytes; /* elements are not parsed */
     fdm_torch_close(&inner);
     return status;
 }

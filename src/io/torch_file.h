@@ -39,7 +39,8 @@ struct fdm_torch_file {
     struct fdm_zip zip;
     struct fdm_file_map map;
     size_t size;         /* bytes of the file */
-    size_t nested_bytes; /* of nested streams that were parsed: a tensor may be referred to many times */
+    size_t reread;       /* bytes parsed or summed up for tensors' sake: a tensor may be referred to many times */
+    size_t work;         /* see fdm_torch_spend */
 };
 
 /* Errors, after which there is nothing to close: FDM_BAD_INPUT, FDM_NO_RESOURCE. */

@@ -32,6 +32,11 @@ bool fdm_torch_is_module(const struct fdm_pickle_value *v) {
     return parameters && parameters->kind == FDM_PICKLE_DICT && modules && modules->kind == FDM_PICKLE_DICT;
 }
 
+size_t fdm_torch_entries(const struct fdm_pickle_value *v) {
+    const struct fdm_pickle_value *meta = fdm_pickle_argument(v, FDM_PICKLE_PERSISTENCE, 0), *attributes = fdm_torch_attributes(v);
+    return (meta && meta->kind == FDM_PICKLE_DICT ? meta->node->count : 0) + (attributes ? attributes->node->count : 0);
+}
+
 /* ---- The list ----------------------------------------------------------------------------------------------- */
 
 fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_file *f, const char *name,
@@ -57,6 +62,13 @@ fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_fil
     return FDM_OK;
 }
 
+fdm_status fdm_torch_count(struct fdm_torch_list *list, const struct fdm_torch_file *f, size_t n, fdm_error *err) {
+    list->visited = fdm_add_saturated(list->visited, n);
+    if (list->visited > MAX_VISITS)
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: stands for more than %d values (references to references?); a bomb?", f->label, MAX_VISITS);
+    return FDM_OK;
+}
+
 void fdm_torch_list_free(struct fdm_torch_list *list) {
     for (size_t i = 0; i < list->count; i++) free(list->items[i].name);
     free(list->items);
@@ -77,13 +89,7 @@ struct walk {
 
 static fdm_status visit(struct walk *w, const struct fdm_pickle_value *v);
 
-static fdm_status count_visits(struct walk *w, size_t n) {
-    w->list->visited = fdm_add_saturated(w->list->visited, n);
-    if (w->list->visited > MAX_VISITS)
-        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: stands for more than %d values (references to references?); a bomb?", w->f->label,
-                        MAX_VISITS);
-    return FDM_OK;
-}
+static fdm_status count_visits(struct walk *w, size_t n) { return fdm_torch_count(w->list, w->f, n, w->err); }
 
 /* Appends ".part"; false if it is no name. */
 static bool append_part(struct walk *w, const char *part, size_t n) {
@@ -154,10 +160,8 @@ static fdm_status visit_module(struct walk *w, const struct fdm_pickle_value *at
 }
 
 static fdm_status visit_inside(struct walk *w, const struct fdm_pickle_value *v) {
-    const struct fdm_pickle_value *meta = fdm_pickle_argument(v, FDM_PICKLE_PERSISTENCE, 0), *attributes = fdm_torch_attributes(v);
-    size_t looked_at = meta && meta->kind == FDM_PICKLE_DICT ? meta->node->count : 0;
-    if (attributes) looked_at += attributes->node->count;
-    fdm_status status = count_visits(w, looked_at);
+    const struct fdm_pickle_value *attributes = fdm_torch_attributes(v);
+    fdm_status status = count_visits(w, fdm_torch_entries(v));
     if (status) return status;
     if (attributes) return fdm_torch_is_module(v) ? visit_module(w, attributes) : visit_dict(w, attributes);
     if (v->kind == FDM_PICKLE_DICT) return visit_dict(w, v);
