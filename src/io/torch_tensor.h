@@ -49,7 +49,8 @@ enum { FDM_TORCH_MAX_TENSORS = 20000 };
  * stand for); FDM_NO_RESOURCE. */
 fdm_status fdm_torch_collect(struct fdm_torch_list *list, struct fdm_torch_file *f, const struct fdm_pickle_value *v,
                              const char *prefix, fdm_error *err);
-fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_file *f, const char *name,
+/* The list must not outlive the file: what it takes is counted there. */
+fdm_status fdm_torch_add(struct fdm_torch_list *list, struct fdm_torch_file *f, const char *name,
                          const struct fdm_torch_tensor *tensor, bool parameter, fdm_error *err);
 /* Counts n more values that were looked at.  Errors: FDM_BAD_INPUT (more than such a file may stand for). */
 fdm_status fdm_torch_count(struct fdm_torch_list *list, const struct fdm_torch_file *f, size_t n, fdm_error *err);
