@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "attacks.h"
 #include "base/base.h"
@@ -432,6 +435,26 @@ START_TEST(write_attacks) {
 }
 END_TEST
 
+/* ---- For the shell tests: a command under limits ---------------------------------------------------------------- */
+
+/* Runs it with at most 5 seconds of CPU time and (but under ASan, whose own memory is terabytes) 1 GB of addresses; writes its
+ * peak memory in kB to a file and returns its exit code, 128 + N if signal N ended it. */
+static int run_limited(const char *peak_file, char **command) {
+    const struct rlimit cpu = {5, 6}, memory = {(rlim_t)1 << 30, (rlim_t)1 << 30};
+    struct rusage usage;
+    int code;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (setrlimit(RLIMIT_CPU, &cpu) == 0 && (getenv("SANITIZE") || setrlimit(RLIMIT_AS, &memory) == 0)) execv(command[0], command);
+        _exit(126);
+    }
+    FILE *file = fopen(peak_file, "w");
+    if (child < 0 || !file || wait4(child, &code, 0, &usage) != child) return 126;
+    fprintf(file, "%ld\n", usage.ru_maxrss);
+    if (fclose(file)) return 126;
+    return WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
+}
+
 static void add_tests(TCase *tc) {
     tcase_add_test(tc, published_snapshot);
     tcase_add_test(tc, published_training_state);
@@ -447,8 +470,10 @@ static void add_tests(TCase *tc) {
     tcase_add_test(tc, out_of_memory);
 }
 
-/* test_import --write DIR: only the attacks as files, and DIR/list with their names and mentions. */
+/* test_import --write DIR: only the attacks as files, and DIR/list with their names and mentions.
+ * test_import --limited PEAK-FILE COMMAND...: see run_limited(). */
 int main(int argc, char **argv) {
+    if (argc > 3 && strcmp(argv[1], "--limited") == 0) return run_limited(argv[2], argv + 3);
     const bool write = argc == 3 && strcmp(argv[1], "--write") == 0;
     attack_folder = write ? argv[2] : NULL;
     Suite *suite = suite_create("import");

@@ -16,7 +16,8 @@ static fdm_status bad(const char *label, const char *why, fdm_error *err) {
 }
 
 fdm_status fdm_torch_charge(struct fdm_torch_file *f, size_t bytes, fdm_error *err) {
-    return fdm_memory_take(f->memory, bytes) ? FDM_OK : bad(f->label, "needs more memory than a file of its size may; a bomb?", err);
+    if (fdm_memory_take(f->memory, bytes)) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: needs more memory than a file of its size may; a bomb?", f->label);
 }
 
 /* Directory and storages: returned when the file is closed. */
