@@ -109,8 +109,7 @@ static void done(const struct attempt *a, const char *name, const char *mention,
     *b = (struct bytes){0};
 }
 
-/* The persistent id of a storage. */
-static void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel) {
+void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel) {
     PUT(b, "(");
     put_text(b, "storage");
     put_name(b, "torch", class);
@@ -426,7 +425,7 @@ static void archives(const struct attempt *a) {
 
 /* ---- Legacy streams ----------------------------------------------------------------------------------------- */
 
-static void put_preamble(struct bytes *b, int version) {
+void put_preamble(struct bytes *b, int version) {
     PUT(b, "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M");
     put_le(b, (uint64_t)version, 2);
     PUT(b, ".\x80\x02}.");

@@ -8,7 +8,7 @@
 
 #include "io/text.h"
 
-enum { LEGACY_VERSION = 1001, SHOWN = 60, REREAD_FREE_BYTES = 32 << 20, REREAD_REPEATS = 2 };
+enum { LEGACY_VERSION = 1001, SHOWN = 60, REREAD_FREE_BYTES = 8 << 20, REREAD_REPEATS = 2 };
 static const unsigned char legacy_magic[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 
 static fdm_status bad(const char *label, const char *why, fdm_error *err) {

@@ -7,7 +7,7 @@
 #include "base/tensor_set.h"
 #include "io/torch_tensor.h"
 
-enum { MAX_DEPTH = 64, MAX_WORK = 1 << 21, TEXT_UNIT = 16 /* bytes that cost as much as an entry */ };
+enum { MAX_DEPTH = 64, MAX_WORK = 1 << 20, TEXT_UNIT = 16 /* bytes that cost as much as an entry */ };
 
 bool fdm_torch_spend(struct fdm_torch_file *f, size_t work) {
     f->work = fdm_add_saturated(f->work, work);

@@ -7,7 +7,7 @@
 #include "io/text.h"
 #include "io/torch_tensor.h"
 
-enum { MAX_NAME = 1024, MAX_DEPTH = 64, MAX_VISITS = 1 << 21, FREE_BYTES = 64 << 20, MAX_REPEATS = 8 };
+enum { MAX_NAME = 1024, MAX_DEPTH = 64, MAX_VISITS = 1 << 20, FREE_BYTES = 64 << 20, MAX_REPEATS = 8 };
 
 /* ---- Objects ------------------------------------------------------------------------------------------------ */
 
