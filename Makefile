@@ -340,6 +340,7 @@ make bench-mpi  gradients summed over 2 and 4 MPI ranks here, against MPI_Allred
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
 make bench-cluster   a model of training on 1 to 256 machines (make bench-cluster-check: against ranks in network namespaces, as root)
 make reproduce  the paper's claim in miniature, trained here: hours, resumable; make reproduce-quick: ten minutes (bench/reproduce.py)
+make check-import    fdm import against PyTorch with large files: seconds and memory, bench/results/import.md (BENCH_PYTHON=...)
 make check-verify    fdm verify against PyTorch: planted bugs, false alarms, a large network (BENCH_PYTHON=...)
 make tidy       clang-tidy, warnings as errors    make format-check   clang-format, changes nothing
 make config     what was detected here            make deps           only installs what is missing

@@ -62,6 +62,19 @@ reproduce: all
 reproduce-quick: all
 	$(REPRODUCE) --quick $(REPRODUCE_ARGS)
 
+# Pickles of PyTorch through fdm import, the large ones too: 223 MB and 300 MB, in both layouts.  Figures: bench/results/import.md.
+.PHONY: check-import
+check-import: all
+	@printf '%s\n' '# Pickles of PyTorch through `fdm import`' '' \
+	  '`make check-import BENCH_PYTHON="..."` (tests/import_peer.py). CIFAR-10 snapshot: a network of the published sizes, random weights, as the' \
+	  'published program pickles it. Seconds include syncing the file written.' >$(BUILD)/import.md
+	@mkdir -p $(BUILD)/import
+	@for python in $(or $(BENCH_PYTHON),$(BENCH_DRIVER)); do \
+	  rm -rf $(BUILD)/import/scratch; $$python bench/child_torch.py make ddpmpp $(BUILD)/import/cifar.safetensors && \
+	  PYTHONDONTWRITEBYTECODE=1 FDM_LARGE=1 FDM_LARGE_MODEL=$(BUILD)/import/cifar.safetensors FDM_REPORT=$(BUILD)/import.md \
+	    $$python tests/import_peer.py $(BUILD)/fdm $(BUILD)/import/scratch | tee $(BUILD)/import/log && ! grep ^FAIL $(BUILD)/import/log || exit 1; done
+	@rm -rf $(BUILD)/import && mv $(BUILD)/import.md bench/results/import.md && cat bench/results/import.md
+
 # fdm verify against PyTorch: every framework clean, 24 planted bugs, bf16, gradients, sampling, a large network, 200 random ones.
 .PHONY: check-verify
 check-verify: all

@@ -109,8 +109,7 @@ static void done(const struct attempt *a, const char *name, const char *mention,
     *b = (struct bytes){0};
 }
 
-/* The persistent id of a storage. */
-static void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel) {
+void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel) {
     PUT(b, "(");
     put_text(b, "storage");
     put_name(b, "torch", class);
@@ -426,7 +425,7 @@ static void archives(const struct attempt *a) {
 
 /* ---- Legacy streams ----------------------------------------------------------------------------------------- */
 
-static void put_preamble(struct bytes *b, int version) {
+void put_preamble(struct bytes *b, int version) {
     PUT(b, "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M");
     put_le(b, (uint64_t)version, 2);
     PUT(b, ".\x80\x02}.");
@@ -480,6 +479,132 @@ static void streams(const struct attempt *a) {
     put_preamble(&b, 1001);
     PUT(&b, "\x80\x02" "cos\nsystem\nX\x04\0\0\0true\x85R.");
     done(a, "stream_with_os_system", "names os.system", &b);
+}
+
+/* ---- Little files that ask for much work or memory ---------------------------------------------------------- */
+
+static void put_repeated(struct bytes *b, const char *ops, size_t n, int count) {
+    for (int i = 0; i < count; i++) put(b, ops, n);
+}
+
+/* A tensor whose storage is a nested stream: `work` times an empty tuple that is dropped, then the storage, or none. */
+static void put_nested_tensor(struct bytes *b, int work, int good, int keys_work) {
+    struct bytes inner = {0};
+    put_preamble(&inner, 1001);
+    PUT(&inner, "\x80\x02");
+    put_repeated(&inner, "N0", 2, work);
+    if (good) put_storage(&inner, "FloatStorage", "0", 4);
+    else PUT(&inner, "N0");
+    PUT(&inner, ".\x80\x02");
+    put_repeated(&inner, ")0", 2, keys_work);
+    PUT(&inner, "]");
+    put_text(&inner, "0");
+    PUT(&inner, "a.");
+    put_le(&inner, 4, 8);
+    put(&inner, sixteen, 16);
+    put_name(b, "torch._utils", "_rebuild_tensor_v2");
+    PUT(b, "(");
+    put_name(b, "torch.storage", "_load_from_bytes");
+    PUT(b, "B");
+    put_le(b, inner.n, 4);
+    put(b, inner.p, inner.n);
+    PUT(b, "\x85RK\0K\x04\x85K\x01\x85\x89NtR");
+    free(inner.p);
+}
+
+/* {"k0": s, "k1": s, ...} with s = {v, v, ...} of the value on the stack, which only the JSON of `fdm info` looks into: sets
+ * hold no tensors. */
+static void end_with_sets(struct bytes *b, int count) {
+    PUT(b, "q\x01" "0\x8f(");
+    put_repeated(b, "h\x01", 2, count);
+    PUT(b, "\x90q\x03" "0}(");
+    for (int i = 0; i < 20; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        put_text(b, key);
+        PUT(b, "h\x03");
+    }
+    PUT(b, "u.");
+}
+
+static void work(const struct attempt *a) {
+    struct bytes b = {0};
+    PUT(&b, "\x80\x02}q\x01" "0]("); /* as JSON 3 MB, as jansson's trees thousands of times the file */
+    put_repeated(&b, "h\x01", 2, 65500);
+    PUT(&b, "eq\x02" "0}(");
+    for (int i = 0; i < 12; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "k%d", i);
+        put_text(&b, key);
+        PUT(&b, "h\x02");
+    }
+    PUT(&b, "u.");
+    done(a, "twelve_times_the_same_list", "holds no network", &b);
+
+    PUT(&b, "\x80\x04");
+    put_nested_tensor(&b, 50000, 0, 0);
+    end_with_sets(&b, 40000);
+    done(a, "damaged_stream_40000_times", "holds no network", &b);
+
+    PUT(&b, "\x80\x04](");
+    put_nested_tensor(&b, 50000, 1, 0);
+    PUT(&b, "q\x01");
+    put_repeated(&b, "h\x01", 2, 18000);
+    PUT(&b, "e.");
+    done(a, "good_stream_18000_times", "over and over", &b);
+
+    PUT(&b, "\x80\x04"); /* attributes that JSON leaves out */
+    put_name(&b, "torch.nn", "Module");
+    PUT(&b, ")\x81}(");
+    put_text(&b, "_init_");
+    PUT(&b, "q\x02N");
+    put_repeated(&b, "h\x02N", 3, 40000);
+    PUT(&b, "ub");
+    end_with_sets(&b, 60000);
+    done(a, "records_of_a_constructor", "holds no network", &b);
+
+    PUT(&b, "\x80\x04"); /* "state" lies behind all of these */
+    put_name(&b, "torch_utils.persistence", "_reconstruct_persistent_obj");
+    PUT(&b, "}(");
+    put_text(&b, "state");
+    PUT(&b, "}");
+    put_text(&b, "x");
+    PUT(&b, "q\x02N");
+    put_repeated(&b, "h\x02N", 3, 100000);
+    PUT(&b, "u\x85R");
+    end_with_sets(&b, 60000);
+    done(a, "object_of_100000_entries", "holds no network", &b);
+
+    PUT(&b, "\x80\x04\x8d"); /* text that becomes one question mark */
+    put_le(&b, 100001, 8);
+    put_repeated(&b, "x", 1, 100000);
+    PUT(&b, "\xff");
+    end_with_sets(&b, 50000);
+    done(a, "long_text_50000_times", "holds no network", &b);
+
+    PUT(&b, "\x80\x04}("); /* a nested one beside the outer one, each as large as may be */
+    put_text(&b, "w");
+    put_nested_tensor(&b, 0, 1, 400000);
+    PUT(&b, "u");
+    put_repeated(&b, ")0", 2, 400000);
+    PUT(&b, ".");
+    done(a, "two_pickles_at_once", "needs more memory than a file", &b);
+
+    PUT(&b, "\x80\x04}(");
+    PUT(&b, "\x8d");
+    put_le(&b, 1000, 8);
+    put_repeated(&b, "a", 1, 1000);
+    PUT(&b, "](");
+    put_nested_tensor(&b, 0, 1, 0);
+    PUT(&b, "q\x01");
+    put_repeated(&b, "h\x01", 2, 19000);
+    PUT(&b, "eu.");
+    done(a, "19000_names_of_a_kilobyte", "needs more memory", &b);
+
+    PUT(&b, "\x80\x04}X\x02\0\0\0a\n");
+    put_nested_tensor(&b, 0, 1, 0);
+    PUT(&b, "s.");
+    done(a, "name_of_two_lines", "not printable", &b);
 }
 
 /* ---- Networks ----------------------------------------------------------------------------------------------- */
@@ -553,5 +678,6 @@ void attacks_each(attack_fn take, void *user) {
     graphs(&a);
     archives(&a);
     streams(&a);
+    work(&a);
     networks(&a);
 }

@@ -24,6 +24,10 @@ void put_text(struct bytes *b, const char *s);
 void put_long(struct bytes *b, int64_t value);
 void put_name(struct bytes *b, const char *module, const char *name);
 
+/* The persistent id of a storage; the three pickles that begin a legacy stream of torch.save (version 1001). */
+void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel);
+void put_preamble(struct bytes *b, int version);
+
 /* A stored (or claimed to be otherwise) member of a zip, and what the headers say of it. */
 struct zip_part {
     const char *name;

@@ -1,6 +1,6 @@
 # Fuzzers: tests/fuzz_NAME.c with seeds in tests/corpus/NAME/ and words in tests/corpus/NAME.dict (optional).
 #   make fuzz          every fuzzer for FUZZ_SECONDS seconds (60)      FUZZ="npz png": only these
-#   make fuzz-smoke    the same for 4 seconds
+#   make fuzz-smoke    the same for 3 seconds
 # What they find beyond the seeds stays in $(BUILD)/fuzz/corpus/NAME and is their start the next time; an input that
 # crashes is kept as $(BUILD)/fuzz/NAME-crash-*.  Needs clang with libFuzzer (Debian: clang, libclang-rt-*-dev).
 #
@@ -14,6 +14,10 @@ FUZZ_EXTRA_config := src/nn/config.c
 FUZZ_LIBS_config   = $(BUILD)/libfdm.a -lgomp $(BLIS_LIBS)
 FUZZ_EXTRA_settings := src/train/settings.c
 FUZZ_LIBS_settings  = $(BUILD)/libfdm.a -lgomp $(BLIS_LIBS)
+FUZZ_EXTRA_published := src/train/published.c src/nn/config.c src/nn/weights.c
+FUZZ_LIBS_published  = $(BUILD)/libfdm.a -lgomp $(BLIS_LIBS)
+# Room for bombs.  Slow inputs the fuzzer itself finds, by CPU time (fuzz_clock.h); -timeout is for those without an end.
+FUZZ_LONG := pickle published
 
 # The mode macro leaves out checksums, which no fuzzer can guess.
 FUZZ_CFLAGS := -std=c11 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DFDM_FUZZ_OWN_STB \
@@ -47,10 +51,11 @@ fuzz: fuzz-build
 	@for f in $(FUZZ); do \
 	  echo "== fuzz_$$f, $(FUZZ_SECONDS) s"; mkdir -p $(FUZZ_DIR)/corpus/$$f tests/corpus/$$f; \
 	  dict=tests/corpus/$$f.dict; [ -f $$dict ] && dict=-dict=$$dict || dict=; \
-	  $(FUZZ_DIR)/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 -rss_limit_mb=4096 \
+	  case " $(FUZZ_LONG) " in *" $$f "*) max_len=65536 ;; *) max_len=4096 ;; esac; \
+	  $(FUZZ_DIR)/fuzz_$$f -max_total_time=$(FUZZ_SECONDS) -max_len=$$max_len -timeout=120 -rss_limit_mb=4096 \
 	    -print_final_stats=1 -artifact_prefix=$(FUZZ_DIR)/$$f- $$dict $(FUZZ_DIR)/corpus/$$f tests/corpus/$$f \
 	    2>$(FUZZ_DIR)/$$f.log || { tail -n 60 $(FUZZ_DIR)/$$f.log; exit 1; }; \
 	  grep -E 'number_of_executed_units|peak_rss' $(FUZZ_DIR)/$$f.log; grep -E 'cov: ' $(FUZZ_DIR)/$$f.log | tail -n 1; \
 	done
 fuzz-smoke:
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=4
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3

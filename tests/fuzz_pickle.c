@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz_clock.h"
 #include "io/torch_tensor.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -28,12 +29,14 @@ static void use_tensor(const struct fdm_torch_tensor *t) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const clock_t start = clock();
     struct fdm_torch_file f;
     struct fdm_torch_list list = {0};
     struct fdm_text json = {0};
     fdm_error err = {.status = FDM_OK};
     fdm_status status = fdm_torch_parse(&f, data, size, "fuzz", &err);
     pickle_check(status, &err);
+    fuzz_clock_check(start);
     if (status) return 0;
     status = fdm_torch_collect(&list, &f, &f.pickle.top, "", &err);
     pickle_check(status, &err);
@@ -42,5 +45,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fdm_text_free(&json);
     fdm_torch_list_free(&list);
     fdm_torch_close(&f);
+    fuzz_clock_check(start);
     return 0;
 }

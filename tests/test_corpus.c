@@ -29,6 +29,9 @@
 #define LLVMFuzzerTestOneInput fuzz_pickle
 #include "fuzz_pickle.c"
 #undef LLVMFuzzerTestOneInput
+#define LLVMFuzzerTestOneInput fuzz_published
+#include "fuzz_published.c"
+#undef LLVMFuzzerTestOneInput
 #define LLVMFuzzerTestOneInput fuzz_safetensors
 #include "fuzz_safetensors.c"
 #undef LLVMFuzzerTestOneInput
@@ -118,6 +121,10 @@ START_TEST(pickle) {
     run_corpus("pickle", fuzz_pickle);
 }
 END_TEST
+START_TEST(published) {
+    run_corpus("published", fuzz_published);
+}
+END_TEST
 START_TEST(safetensors) {
     run_corpus("safetensors", fuzz_safetensors);
 }
@@ -138,6 +145,7 @@ int main(void) {
     tcase_add_test(tc, npz);
     tcase_add_test(tc, png);
     tcase_add_test(tc, pickle);
+    tcase_add_test(tc, published);
     tcase_add_test(tc, safetensors);
     tcase_add_test(tc, zip);
     suite_add_tcase(suite, tc);

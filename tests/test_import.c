@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "attacks.h"
 #include "base/base.h"
@@ -17,6 +20,8 @@
 #include "io/torch_write.h"
 #include "io_util.h"
 #include "oom.h"
+#include "snapshots.h"
+#include "train/published.h"
 
 #define STATE "tests/pickles/state/"
 #define RUN FDM_TEST_GOLDEN_DIR "/run_ddpmpp_fdm_edm/"
@@ -171,6 +176,55 @@ START_TEST(run_to_go_on_with) {
 }
 END_TEST
 
+/* The network of a model file through a pickle: tensors, and the configuration but for its class. */
+static void check_as_snapshot(const char *model, fdm_precond_kind kind) {
+    struct bytes b = {0};
+    fdm_tensors want, got;
+    fdm_config expected, config;
+    const char *source = scratch("snapshot.pkl"), *target = scratch("snapshot.safetensors"), *class = fdm_precond_class_name(kind);
+    ck_assert_int_eq(fdm_safetensors_read(&want, model, NULL), FDM_OK);
+    json_t *json = json_loads(fdm_tensors_meta(&want, "config"), 0, NULL);
+    json_object_set_new(json, "class_name", json_string(class));
+    char *text = json_dumps(json, 0);
+    ck_assert_int_eq(fdm_config_parse(&expected, text, strlen(text), NULL, model, NULL), FDM_OK);
+    put_snapshot(&b, &want, json);
+    write_bytes(source, b.p, b.n);
+    import_ok(target, source, NULL, NULL);
+    ck_assert_int_eq(fdm_safetensors_read(&got, target, NULL), FDM_OK);
+    for (size_t i = 0; i < got.count; i++) {
+        const fdm_tensor *g = &got.items[i], *w = fdm_tensors_find(&want, g->name);
+        ck_assert_msg(w && w->ndim == g->ndim && memcmp(w->shape, g->shape, (size_t)g->ndim * 8) == 0, "%s", g->name);
+        ck_assert_msg(memcmp(w->data, g->data, g->nbytes) == 0, "%s of %s as %s", g->name, model, class);
+    }
+    ck_assert_int_eq(fdm_config_from_tensors(&config, &got, "got", NULL), FDM_OK);
+    ck_assert_int_eq(config.precond.kind, kind);
+    char *x = fdm_config_json(&config), *y = fdm_config_json(&expected);
+    ck_assert_str_eq(x, y);
+    free(x);
+    free(y);
+    free(text);
+    free(b.p);
+    json_decref(json);
+    fdm_tensors_free(&got);
+    fdm_tensors_free(&want);
+}
+
+/* The golden networks, each of its own class, and one network of all six. */
+START_TEST(every_preconditioning) {
+    static const char *const models[] = {"net_EDMPrecond_ncsnpp_r16", "net_FDM_EDMPrecond_ddpmpp_tiny_r16_m2_aug",
+                                         "net_FDM_VEPrecond_ncsnpp_tiny_r16_m2_aug", "net_FDM_VPPrecond_ddpmpp_r16_m2_lab_aug",
+                                         "net_VPPrecond_ddpmpp_tiny_r16_lab"};
+    static const fdm_precond_kind kinds[] = {FDM_PRECOND_EDM, FDM_PRECOND_FDM_EDM, FDM_PRECOND_FDM_VE, FDM_PRECOND_FDM_VP, FDM_PRECOND_VP,
+                                             FDM_PRECOND_VE};
+    char path[512];
+    for (size_t i = 0; i < FDM_ARRAY_LEN(models); i++) {
+        snprintf(path, sizeof path, "%s/%s.safetensors", FDM_TEST_GOLDEN_DIR, models[i]);
+        check_as_snapshot(path, kinds[i]);
+    }
+    for (size_t i = 0; i < FDM_ARRAY_LEN(kinds); i++) check_as_snapshot(FDM_TEST_GOLDEN_DIR "_extra/net_gray.safetensors", kinds[i]);
+}
+END_TEST
+
 /* ---- Everything that a pickle may hold ---------------------------------------------------------------------- */
 
 START_TEST(every_kind_of_value) {
@@ -303,6 +357,61 @@ START_TEST(attacks) {
 }
 END_TEST
 
+/* Twenty parameters with one state of 100000 entries among which Adam's are searched: looked at six million times. */
+START_TEST(one_state_for_all_parameters) {
+    static const float zero[4];
+    const fdm_tensor element = {.dtype = FDM_F32, .ndim = 1, .shape = {4}, .nbytes = 16, .data = (void *)(uintptr_t)zero};
+    struct bytes b = {0};
+    PUT(&b, "\x80\x02}");
+    put_text(&b, "optimizer_state");
+    PUT(&b, "}(");
+    put_text(&b, "param_groups");
+    PUT(&b, "]}");
+    put_text(&b, "params");
+    PUT(&b, "](");
+    for (int i = 0; i < 20; i++) put_long(&b, i);
+    PUT(&b, "esa");
+    put_text(&b, "state");
+    PUT(&b, "}(K\0}(");
+    put_text(&b, "exp_avg");
+    put_parameter(&b, &element);
+    PUT(&b, "q\x01");
+    put_text(&b, "exp_avg_sq");
+    PUT(&b, "h\x01");
+    put_text(&b, "step");
+    PUT(&b, "K\x02u");
+    for (int part = 0; part < 100; part++) {
+        PUT(&b, "(");
+        for (int i = 0; i < 1000; i++) PUT(&b, "K\x01N");
+        PUT(&b, "u");
+    }
+    PUT(&b, "q\x02");
+    for (int i = 1; i < 20; i++) {
+        PUT(&b, "K");
+        put_u8(&b, i);
+        PUT(&b, "h\x02");
+    }
+    PUT(&b, "uus.");
+    struct fdm_published p;
+    struct fdm_torch_list list = {0};
+    struct fdm_torch_tensor t = {.dtype = FDM_F32, .data = (const unsigned char *)zero, .ndim = 1, .shape = {4}, .stride = {1}, .numel = 4, .nbytes = 16};
+    fdm_error err = {.status = FDM_OK};
+    float *steps = NULL;
+    size_t count;
+    ck_assert_msg(fdm_published_parse(&p, b.p, b.n, "memory", &err) == FDM_OK, "%s", err.message);
+    for (int i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "net.p%d", i);
+        ck_assert_int_eq(fdm_torch_add(&list, &p.file, name, &t, true, NULL), FDM_OK);
+    }
+    check_refused(fdm_published_moments(&list, &steps, &count, &p, &err), FDM_BAD_INPUT, &err, "stands for more than");
+    free(steps);
+    fdm_torch_list_free(&list);
+    fdm_published_close(&p);
+    free(b.p);
+}
+END_TEST
+
 /* All tensors of a file in memory, copied; FDM_OK or a refusal. */
 static fdm_status read_all(const unsigned char *bytes, size_t n, fdm_error *err) {
     struct fdm_torch_file f;
@@ -432,23 +541,49 @@ START_TEST(write_attacks) {
 }
 END_TEST
 
+/* ---- For the shell tests: a command under limits ---------------------------------------------------------------- */
+
+/* Runs it with at most 5 seconds of CPU time and 1 GB of addresses, in a sanitizer build (whose own addresses are terabytes)
+ * 20 seconds alone; writes its peak memory in kB to a file, returns its exit code, 128 + N if signal N ended it. */
+static int run_limited(const char *peak_file, char **command) {
+    const char *sanitize = getenv("SANITIZE");
+    const bool slow = sanitize && *sanitize;
+    const struct rlimit cpu = {slow ? 20 : 5, slow ? 21 : 6}, memory = {(rlim_t)1 << 30, (rlim_t)1 << 30};
+    struct rusage usage;
+    int code;
+    const pid_t child = fork();
+    if (child == 0) {
+        if (setrlimit(RLIMIT_CPU, &cpu) == 0 && (slow || setrlimit(RLIMIT_AS, &memory) == 0)) execv(command[0], command);
+        _exit(126);
+    }
+    FILE *file = fopen(peak_file, "w");
+    if (child < 0 || !file || wait4(child, &code, 0, &usage) != child) return 126;
+    fprintf(file, "%ld\n", usage.ru_maxrss);
+    if (fclose(file)) return 126;
+    return WIFEXITED(code) ? WEXITSTATUS(code) : 128 + WTERMSIG(code);
+}
+
 static void add_tests(TCase *tc) {
     tcase_add_test(tc, published_snapshot);
     tcase_add_test(tc, published_training_state);
     tcase_add_test(tc, run_to_go_on_with);
+    tcase_add_test(tc, every_preconditioning);
     tcase_add_test(tc, every_kind_of_value);
     tcase_add_test(tc, values_as_json);
     tcase_add_test(tc, conversion);
     tcase_add_test(tc, export_and_back);
     tcase_add_test(tc, attacks);
+    tcase_add_test(tc, one_state_for_all_parameters);
     tcase_add_test(tc, cut_off_anywhere);
     tcase_add_test(tc, byte_order_and_alignment);
     tcase_add_test(tc, statistics_of_inception);
     tcase_add_test(tc, out_of_memory);
 }
 
-/* test_import --write DIR: only the attacks as files, and DIR/list with their names and mentions. */
+/* test_import --write DIR: only the attacks as files, and DIR/list with their names and mentions.
+ * test_import --limited PEAK-FILE COMMAND...: see run_limited(). */
 int main(int argc, char **argv) {
+    if (argc > 3 && strcmp(argv[1], "--limited") == 0) return run_limited(argv[2], argv + 3);
     const bool write = argc == 3 && strcmp(argv[1], "--write") == 0;
     attack_folder = write ? argv[2] : NULL;
     Suite *suite = suite_create("import");

@@ -48,8 +48,24 @@ mkdir "$tmp/attacks"
 "$build/tests/test_import" --write "$tmp/attacks" >/dev/null || fail "attacks cannot be written"
 # In a sanitizer build 20 of them: test_import has read all of them in one process.
 [ -z "${SANITIZE:-}" ] || sed -i '0~4!d' "$tmp/attacks/list"
+# Every one is refused, and shown or refused by fdm info, in 5 seconds of CPU time and the memory that README.md promises:
+# twice its size and 32 MiB (a sanitizer takes more).
+program=$fdm
+limited() { "$build/tests/test_import" --limited "$tmp/peak" "$program" "$@"; }
+within_memory() { # NAME FILE
+    local most=$((2 * $(wc -c <"$2") / 1024 + 32768))
+    [ -n "${SANITIZE:-}" ] || verdict "$1: $(cat "$tmp/peak") of $most kB" test "$(cat "$tmp/peak")" -le "$most"
+}
 while IFS=$'\t' read -r name mention; do
-    try 3 "$mention" import "$tmp/attacks/$name.pkl" "$work/m.safetensors"
+    file=$tmp/attacks/$name.pkl
+    fdm=limited
+    try 3 "$mention" import "$file" "$work/m.safetensors"
+    within_memory "import $name" "$file"
+    fdm=$program
+    limited info "$file" --json >"$tmp/out" 2>"$tmp/err" </dev/null
+    code=$?
+    verdict "info $name: exit code $code: $(head -c 300 "$tmp/err")" [ "$code" = 0 -o "$code" = 3 ]
+    within_memory "info $name" "$file"
 done <"$tmp/attacks/list"
 verdict "at least 20 attacks" [ "$(wc -l <"$tmp/attacks/list")" -ge 20 ]
 try 3 "names os.system" info "$tmp/attacks/os_system.pkl"

@@ -48,27 +48,50 @@ static void print_tensors(const fdm_tensors *set) {
     }
 }
 
-static json_t *tensors_json(const fdm_tensors *set) {
-    json_t *list = json_array();
-    for (size_t i = 0; i < set->count; i++) {
+/* Prints and releases one, as the part of a larger text; false: out of memory. */
+static bool print_part(const char *before, json_t *json, const char *after) {
+    char *text = json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    json_decref(json);
+    if (text) printf("%s%s%s", before, text, after);
+    free(text);
+    return text != NULL;
+}
+
+static bool print_tensors_json(const fdm_tensors *set) {
+    bool ok = true;
+    printf(" \"tensors\": [");
+    for (size_t i = 0; i < set->count && ok; i++) {
         const fdm_tensor *t = &set->items[i];
         json_t *shape = json_array();
         for (int d = 0; d < t->ndim; d++) json_array_append_new(shape, json_integer(t->shape[d]));
-        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", fdm_dtype_name(t->dtype),
-                                              "shape", shape, "bytes", (json_int_t)t->nbytes));
+        ok = print_part(i ? ",\n  " : "\n  ", json_pack("{s:s, s:s, s:o, s:I}", "name", t->name, "dtype", fdm_dtype_name(t->dtype),
+                                                       "shape", shape, "bytes", (json_int_t)t->nbytes), "");
     }
-    return list;
+    printf("\n ]\n");
+    return ok;
 }
 
-/* `pickle` NULL: a tensor file. */
+static const char *shown(const struct fdm_published_value *v) { return v->json ? v->json : "\"(too long to show)\""; }
+
+/* The values as they are: as trees those of a hostile file would take a hundred times as much memory. */
+static bool print_pickle_json(const struct fdm_pickle_info *pickle) {
+    bool ok = print_part(" \"kind\": ", json_string(pickle->kind), ",\n \"values\": {");
+    for (size_t i = 0; i < pickle->values.count && ok; i++) {
+        ok = print_part(i ? ",\n  " : "\n  ", json_string(pickle->values.items[i].name), ": ");
+        printf("%s", shown(&pickle->values.items[i]));
+    }
+    printf("\n },\n");
+    return ok;
+}
+
+/* `pickle` NULL: a tensor file.  Piece by piece: a file may hold very many tensors. */
 static fdm_status print_json(const fdm_tensors *set, const fdm_config *config, const fdm_config_size *size,
                              const struct fdm_pickle_info *pickle, fdm_error *err) {
-    json_t *root = json_object();
-    if (pickle) {
-        json_object_set_new(root, "kind", json_string(pickle->kind));
-        json_object_set(root, "values", pickle->values);
-    }
-    if (config) {
+    bool ok = true;
+    printf("{\n");
+    if (pickle) ok = print_pickle_json(pickle);
+    if (config && ok) {
+        json_t *root = json_object();
         char *text = fdm_config_json(config);
         json_object_set_new(root, "config", text ? json_loads(text, 0, NULL) : NULL);
         json_object_set_new(root, "parameters", json_integer(size->parameters));
@@ -78,25 +101,24 @@ static fdm_status print_json(const fdm_tensors *set, const fdm_config *config, c
         json_object_set_new(root, "sigma_max", /* infinite for edm: JSON has no such number */
                             config->precond.sigma_max < 1e300 ? json_real(config->precond.sigma_max) : json_null());
         free(text);
+        const char *key;
+        json_t *value;
+        json_object_foreach(root, key, value) {
+            printf(" \"%s\"", key);
+            ok = ok && print_part(": ", json_incref(value), ",\n");
+        }
+        json_decref(root);
     }
-    json_object_set_new(root, "tensors", tensors_json(set));
-    char *text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-    json_decref(root);
-    if (!text) return fdm_fail_oom(err, "JSON", 0);
-    puts(text);
-    free(text);
-    return FDM_OK;
+    if (ok) ok = print_tensors_json(set);
+    printf("}\n");
+    return ok ? FDM_OK : fdm_fail_oom(err, "JSON", 0);
 }
 
 static void print_values(const struct fdm_pickle_info *pickle) {
-    const char *key;
-    json_t *value;
     printf("kind        %s\n", pickle->kind);
-    json_object_foreach(pickle->values, key, value) {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-        const int length = text ? (int)strlen(text) : 0;
-        printf("%-11s %.*s%s\n", key, length < MAX_SHOWN ? length : MAX_SHOWN, text ? text : "", length < MAX_SHOWN ? "" : " ...");
-        free(text);
+    for (size_t i = 0; i < pickle->values.count; i++) {
+        const char *text = shown(&pickle->values.items[i]);
+        printf("%-11s %.*s%s\n", pickle->values.items[i].name, MAX_SHOWN, text, strlen(text) <= MAX_SHOWN ? "" : " ...");
     }
 }
 

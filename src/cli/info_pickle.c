@@ -27,28 +27,6 @@ bool fdm_info_is_pickle(const char *path) {
     return is;
 }
 
-/* The entries of the top-level dict but for the networks and what is nothing but tensors. */
-static fdm_status read_values(struct fdm_pickle_info *info, struct fdm_published *p, fdm_error *err) {
-    enum { MAX_VALUES = 1000 };
-    const struct fdm_pickle_value *top = &p->file.pickle.top;
-    fdm_status status = FDM_OK;
-    info->values = json_object();
-    if (!info->values) return fdm_fail_oom(err, "JSON", 0);
-    for (size_t i = 0; top->kind == FDM_PICKLE_DICT && i + 1 < top->node->count && i < MAX_VALUES && status == FDM_OK; i += 2) {
-        const struct fdm_pickle_value *key = &top->node->items[i], *v = &top->node->items[i + 1];
-        bool failed = false;
-        if (key->kind != FDM_PICKLE_TEXT || fdm_torch_is_module(v)) continue;
-        char *name = fdm_pickle_string(key), *json = fdm_published_json(p, v, &failed);
-        json_t *value = json ? json_loads(json, JSON_DECODE_ANY, NULL) : json_string("(too long to show)");
-        if (!name || failed) status = fdm_fail_oom(err, "JSON", 0);
-        else if (value) (void)json_object_set(info->values, name, value); /* a name that is no UTF-8 is left out */
-        json_decref(value);
-        free(name);
-        free(json);
-    }
-    return status;
-}
-
 static fdm_status read_tensors(struct fdm_pickle_info *info, struct fdm_published *p, fdm_error *err) {
     static char nothing[1]; /* its data is not looked at */
     struct fdm_torch_list list = {0};
@@ -72,8 +50,8 @@ fdm_status fdm_info_read_pickle(struct fdm_pickle_info *info, const char *path, 
     snprintf(info->kind, sizeof info->kind, "%s: %s", kinds[p.kind], layout);
     info->has_network = p.network != NULL;
     info->config = p.config;
-    status = read_values(info, &p, err);
-    if (status == FDM_OK) status = read_tensors(info, &p, err);
+    status = read_tensors(info, &p, err); /* first: it refuses what stands for too much */
+    if (status == FDM_OK) status = fdm_published_values(&info->values, &p, err);
     fdm_published_close(&p);
     if (status != FDM_OK) fdm_info_free_pickle(info);
     return status;
@@ -81,6 +59,6 @@ fdm_status fdm_info_read_pickle(struct fdm_pickle_info *info, const char *path, 
 
 void fdm_info_free_pickle(struct fdm_pickle_info *info) {
     fdm_tensors_free(&info->tensors);
-    json_decref(info->values);
+    fdm_published_values_free(&info->values);
     *info = (struct fdm_pickle_info){0};
 }

@@ -2,10 +2,9 @@
 #ifndef FDM_CLI_INFO_PICKLE_H
 #define FDM_CLI_INFO_PICKLE_H
 
-#include <jansson.h>
-
 #include "fdm/config.h"
 #include "fdm/tensor.h"
+#include "train/published.h"
 
 /* A pickle's contents in the form of a tensor file: names, types and shapes, whose data must not be read. */
 struct fdm_pickle_info {
@@ -13,7 +12,7 @@ struct fdm_pickle_info {
     fdm_config config;
     fdm_tensors tensors;
     char kind[128];  /* "network snapshot: pickle, protocol 4" */
-    json_t *values; /* what is not a tensor: {"dataset_kwargs": {...}, ...} */
+    struct fdm_published_values values; /* what is no network */
 };
 
 /* Whether the file is one of Python's by its extension, or by its first bytes if the extension says nothing. */

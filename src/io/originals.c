@@ -115,7 +115,8 @@ static fdm_status add_pickled(struct fdm_originals *set, const struct fdm_pickle
 fdm_status fdm_cifar_pickle_parse(struct fdm_originals *set, const void *bytes, size_t size, const char *label,
                                   fdm_error *err) {
     struct fdm_pickle pickle;
-    fdm_status status = fdm_pickle_parse(&pickle, bytes, size, label, err);
+    struct fdm_memory memory = fdm_memory_of_file(size);
+    fdm_status status = fdm_pickle_parse(&pickle, bytes, size, &memory, label, err);
     if (status) return status;
     status = add_pickled(set, &pickle, label, err);
     fdm_pickle_free(&pickle);

@@ -177,20 +177,20 @@ static fdm_status run(struct fdm_pickle_machine *m) {
     return FDM_OK;
 }
 
-fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label,
-                            fdm_error *err) {
+fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, struct fdm_memory *memory,
+                            const char *label, fdm_error *err) {
     struct fdm_pickle_machine *m = calloc(1, sizeof *m);
     memset(pickle, 0, sizeof *pickle);
     if (!m) return fdm_fail_oom(err, "pickle", sizeof *m);
     m->out = pickle;
+    pickle->memory = memory;
     m->label = label;
     m->bytes = bytes;
     m->size = size;
-    m->budget = fdm_add_saturated(size, FDM_PICKLE_FREE_BYTES);
     m->err = err;
     fdm_status status = run(m);
-    free(m->stack.items);
-    free(m->memo.items);
+    fdm_pickle_free_items(m, &m->stack);
+    fdm_pickle_free_items(m, &m->memo);
     free(m);
     if (status) fdm_pickle_free(pickle);
     return status;
@@ -207,5 +207,6 @@ void fdm_pickle_free(struct fdm_pickle *pickle) {
         free(b);
     }
     free(pickle->ids.items);
+    if (pickle->memory) pickle->memory->left += pickle->taken;
     memset(pickle, 0, sizeof *pickle);
 }

@@ -4,9 +4,9 @@
  * node that says so; an instance of a class becomes a node of its class, arguments and state, if the class belongs to
  * one of the packages whose objects such files hold.  Any other name ends the reading with an error that says it.
  *
- * A pickle of n bytes takes at most n + FDM_PICKLE_FREE_BYTES bytes of memory, is nested at most FDM_PICKLE_MAX_DEPTH
- * deep, and shares what it names twice: reading takes time in proportion to n.  Whoever walks the result must limit the
- * walk, because shared and cyclic nodes make it as long as they like.
+ * All pickles of a file of n bytes together take at most n + FDM_PICKLE_FREE_BYTES bytes of memory (a struct fdm_memory).
+ * They are nested at most FDM_PICKLE_MAX_DEPTH deep, and share what they name twice: reading takes time in proportion to n.
+ * Whoever walks the result must limit the walk, because shared and cyclic nodes make it as long as they like.
  */
 #ifndef FDM_IO_PICKLE_H
 #define FDM_IO_PICKLE_H
@@ -81,6 +81,24 @@ struct fdm_pickle_node {
     unsigned depth;               /* 1 + the depth of the deepest item, at the time it was added */
     struct fdm_pickle_node *next; /* of all nodes, for freeing */
 };
+
+/* What may still be allocated for a file. */
+struct fdm_memory {
+    size_t left;
+};
+#define FDM_PICKLE_FREE_BYTES ((size_t)16 << 20)
+static inline struct fdm_memory fdm_memory_of_file(size_t bytes) {
+    return (struct fdm_memory){fdm_add_saturated(bytes, FDM_PICKLE_FREE_BYTES)};
+}
+/* What a block takes: malloc keeps up to 16 bytes beside it. */
+static inline size_t fdm_memory_of_block(size_t bytes) { return fdm_add_saturated(bytes, 16); }
+/* False if it is more than is left. */
+static inline bool fdm_memory_take(struct fdm_memory *m, size_t bytes) {
+    if (bytes > m->left) return false;
+    m->left -= bytes;
+    return true;
+}
+
 struct fdm_pickle_block;
 struct fdm_pickle {
     struct fdm_pickle_value top;
@@ -89,15 +107,16 @@ struct fdm_pickle {
     struct fdm_pickle_node ids; /* all PERSISTENT values, in their order */
     struct fdm_pickle_node *nodes;
     struct fdm_pickle_block *blocks; /* of decoded bytes */
+    struct fdm_memory *memory;       /* where it was taken from */
+    size_t taken;
 };
 
-#define FDM_PICKLE_FREE_BYTES ((size_t)16 << 20)
 enum { FDM_PICKLE_MAX_DEPTH = 256 };
 
-/* The bytes must outlive the result.  Nodes may contain themselves: do not recurse without a limit.
+/* The bytes and `memory`, to which fdm_pickle_free returns what was taken, must outlive the result.  Nodes may contain themselves: do not recurse without a limit.
  * Errors, after which there is nothing to free: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
-fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, const char *label,
-                            fdm_error *err);
+fdm_status fdm_pickle_parse(struct fdm_pickle *pickle, const void *bytes, size_t size, struct fdm_memory *memory,
+                            const char *label, fdm_error *err);
 void fdm_pickle_free(struct fdm_pickle *pickle);
 
 /* The value of a dict's text key, the last one as in Python; NULL if there is none or `dict` is no dict (or NULL). */

@@ -16,9 +16,15 @@ void fdm_pickle_complain(const struct fdm_pickle_machine *m, const char *format,
 /* ---- Memory, within the budget ------------------------------------------------------------------------------ */
 
 fdm_status fdm_pickle_charge(struct fdm_pickle_machine *m, size_t bytes) {
-    if (bytes > m->budget) return fdm_pickle_bad(m, "needs more memory than a pickle of its size may; a bomb?");
-    m->budget -= bytes;
+    const size_t block = fdm_memory_of_block(bytes);
+    if (!fdm_memory_take(m->out->memory, block)) return fdm_pickle_bad(m, "needs more memory than a file of its size may; a bomb?");
+    m->out->taken += block;
     return FDM_OK;
+}
+
+void fdm_pickle_give_back(struct fdm_pickle_machine *m, size_t bytes) {
+    m->out->memory->left += fdm_memory_of_block(bytes);
+    m->out->taken -= fdm_memory_of_block(bytes);
 }
 
 fdm_status fdm_pickle_no_memory(const struct fdm_pickle_machine *m) {
@@ -28,13 +34,19 @@ fdm_status fdm_pickle_no_memory(const struct fdm_pickle_machine *m) {
 fdm_status fdm_pickle_reserve(struct fdm_pickle_machine *m, struct fdm_pickle_node *n, size_t count) {
     if (count <= n->capacity) return FDM_OK;
     const size_t capacity = count > 2 * n->capacity ? count : 2 * n->capacity;
-    fdm_status status = fdm_pickle_charge(m, (capacity - n->capacity) * sizeof *n->items); /* counts are below the file's size */
+    fdm_status status = fdm_pickle_charge(m, capacity * sizeof *n->items); /* counts are below the file's size */
     if (status) return status;
     struct fdm_pickle_value *items = realloc(n->items, capacity * sizeof *items);
     if (!items) return fdm_pickle_no_memory(m);
+    if (n->items) fdm_pickle_give_back(m, n->capacity * sizeof *items); /* only now: realloc holds both */
     n->items = items;
     n->capacity = capacity;
     return FDM_OK;
+}
+
+void fdm_pickle_free_items(struct fdm_pickle_machine *m, struct fdm_pickle_node *n) {
+    if (n->items) fdm_pickle_give_back(m, n->capacity * sizeof *n->items);
+    free(n->items);
 }
 
 fdm_status fdm_pickle_append(struct fdm_pickle_machine *m, struct fdm_pickle_node *n, struct fdm_pickle_value v) {

@@ -19,7 +19,6 @@ struct fdm_pickle_machine {
     const char *label;
     const unsigned char *bytes;
     size_t size, at, op_at;
-    size_t budget; /* bytes of memory that may still be taken */
     struct fdm_pickle_node stack, memo; /* only items, count, capacity */
     size_t marks[FDM_PICKLE_MAX_MARKS], mark_count;
     fdm_error *err;
@@ -36,7 +35,11 @@ static inline bool fdm_pickle_is_text(const struct fdm_pickle_value *v) {
 
 /* ---- Memory, within the budget: pickle_machine.c ------------------------------------------------------------- */
 
+/* Before a block of that size is allocated; and after one was freed. */
 fdm_status fdm_pickle_charge(struct fdm_pickle_machine *m, size_t bytes);
+void fdm_pickle_give_back(struct fdm_pickle_machine *m, size_t bytes);
+/* Frees the items alone. */
+void fdm_pickle_free_items(struct fdm_pickle_machine *m, struct fdm_pickle_node *n);
 fdm_status fdm_pickle_no_memory(const struct fdm_pickle_machine *m);
 /* Room for `count` items in all. */
 fdm_status fdm_pickle_reserve(struct fdm_pickle_machine *m, struct fdm_pickle_node *n, size_t count);

@@ -8,11 +8,23 @@
 
 #include "io/text.h"
 
-enum { LEGACY_VERSION = 1001, SHOWN = 60, NESTED_FREE_BYTES = 64 << 20, NESTED_MAX_REPEATS = 8 };
+enum { LEGACY_VERSION = 1001, SHOWN = 60, REREAD_FREE_BYTES = 8 << 20, REREAD_REPEATS = 2 };
 static const unsigned char legacy_magic[] = {0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19};
 
 static fdm_status bad(const char *label, const char *why, fdm_error *err) {
     return fdm_fail(err, FDM_BAD_INPUT, "%s: %s; damaged, or not a file of torch.save", label, why);
+}
+
+fdm_status fdm_torch_charge(struct fdm_torch_file *f, size_t bytes, fdm_error *err) {
+    if (fdm_memory_take(f->memory, bytes)) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_INPUT, "%s: needs more memory than a file of its size may; a bomb?", f->label);
+}
+
+/* Directory and storages: returned when the file is closed. */
+static fdm_status charge_table(struct fdm_torch_file *f, size_t bytes, fdm_error *err) {
+    fdm_status status = fdm_torch_charge(f, bytes, err);
+    if (!status) f->tables += bytes;
+    return status;
 }
 
 /* ---- Storages by their keys --------------------------------------------------------------------------------- */
@@ -93,6 +105,14 @@ static fdm_status read_id(struct storage_id *id, const char *label, const struct
 
 /* ---- The zip layout ----------------------------------------------------------------------------------------- */
 
+/* The directory with its names, the storages and what sorting them takes; the directory itself is bounded by the file's bytes. */
+static fdm_status charge_members(struct fdm_torch_file *f, fdm_error *err) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < f->zip.count; i++)
+        bytes += sizeof *f->zip.members + strlen(f->zip.members[i].name) + 1 + sizeof *f->storages + sizeof(char *);
+    return charge_table(f, bytes, err);
+}
+
 static fdm_status check_members(const struct fdm_torch_file *f, fdm_error *err) {
     const char **names = malloc((f->zip.count + 1) * sizeof *names);
     if (!names) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu members)", f->label, f->zip.count);
@@ -163,12 +183,13 @@ static fdm_status parse_zip(struct fdm_torch_file *f, const void *bytes, size_t 
     size_t top_bytes = 0;
     f->layout = FDM_TORCH_ZIP;
     fdm_status status = fdm_zip_open(&f->zip, bytes, size, f->label, err);
+    if (!status) status = charge_members(f, err);
     if (!status) status = check_members(f, err);
     if (!status) status = find_object(&object, &top_bytes, f, err);
     if (status) return status;
     status = check_crc(f, (size_t)(object - f->zip.members), err);
     if (!status) status = read_members(f, object->name, top_bytes, err);
-    if (!status) status = fdm_pickle_parse(&f->pickle, f->zip.bytes + object->at, object->packed, f->label, err);
+    if (!status) status = fdm_pickle_parse(&f->pickle, f->zip.bytes + object->at, object->packed, f->memory, f->label, err);
     if (!status && f->pickle.bytes != object->packed) status = bad(f->label, "more than one pickle in data.pkl", err);
     return status;
 }
@@ -191,12 +212,13 @@ static bool starts_legacy(const unsigned char *bytes, size_t size) {
 struct cursor {
     const unsigned char *bytes;
     size_t size, at;
+    struct fdm_memory *memory;
     const char *label;
     fdm_error *err;
 };
 
 static fdm_status next_pickle(struct fdm_pickle *p, struct cursor *c) {
-    fdm_status status = fdm_pickle_parse(p, c->bytes + c->at, c->size - c->at, c->label, c->err);
+    fdm_status status = fdm_pickle_parse(p, c->bytes + c->at, c->size - c->at, c->memory, c->label, c->err);
     if (!status) c->at += p->bytes;
     return status;
 }
@@ -221,10 +243,12 @@ static fdm_status read_preamble(struct cursor *c) {
 static fdm_status list_ids(struct fdm_torch_file *f, fdm_error *err) {
     const struct fdm_pickle_node *ids = &f->pickle.ids;
     struct storage_id id;
+    fdm_status status = charge_table(f, fdm_memory_of_block((ids->count + 1) * sizeof *f->storages), err);
+    if (status) return status;
     f->storages = calloc(ids->count + 1, sizeof *f->storages);
     if (!f->storages) return fdm_fail(err, FDM_NO_RESOURCE, "%s: out of memory (%zu storages)", f->label, ids->count);
     for (size_t i = 0; i < ids->count; i++) {
-        fdm_status status = read_id(&id, f->label, &ids->items[i], err);
+        status = read_id(&id, f->label, &ids->items[i], err);
         if (status) return status;
         f->storages[i] = (struct fdm_torch_storage){.key = id.key->bytes, .key_bytes = id.key->size, .bytes = id.bytes, .element = id.element};
     }
@@ -270,7 +294,7 @@ static fdm_status read_storages(struct fdm_torch_file *f, struct cursor *c) {
 }
 
 static fdm_status parse_legacy(struct fdm_torch_file *f, const void *bytes, size_t size, fdm_error *err) {
-    struct cursor c = {.bytes = bytes, .size = size, .label = f->label, .err = err};
+    struct cursor c = {.bytes = bytes, .size = size, .memory = f->memory, .label = f->label, .err = err};
     f->layout = FDM_TORCH_LEGACY;
     fdm_status status = read_preamble(&c);
     if (!status) status = next_pickle(&f->pickle, &c);
@@ -279,6 +303,14 @@ static fdm_status parse_legacy(struct fdm_torch_file *f, const void *bytes, size
 }
 
 /* ---- The elements of a storage value ------------------------------------------------------------------------ */
+
+/* Before n bytes are read for a tensor, whatever will come of it. */
+static fdm_status count_reread(struct fdm_torch_file *f, size_t n, fdm_error *err) {
+    if (f->reread / REREAD_REPEATS > fdm_add_saturated(f->size, REREAD_FREE_BYTES))
+        return bad(f->label, "refers to the same storages over and over; a bomb?", err);
+    f->reread = fdm_add_saturated(f->reread, n);
+    return FDM_OK;
+}
 
 static fdm_status by_id(struct fdm_torch_elements *out, struct fdm_torch_file *f, const struct fdm_pickle_value *v, fdm_error *err) {
     struct storage_id id;
@@ -291,25 +323,27 @@ static fdm_status by_id(struct fdm_torch_elements *out, struct fdm_torch_file *f
     if (s->bytes < id.bytes)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: storage \"%.*s\" has %zu bytes instead of %zu; damaged", f->label,
                         (int)(s->key_bytes < SHOWN ? s->key_bytes : SHOWN), (const char *)s->key, s->bytes, id.bytes);
-    if (!s->checked && (status = check_crc(f, s->member, err))) return status;
-    s->checked = true;
+    if (!s->checked) {
+        status = count_reread(f, s->bytes, err);
+        if (!status) status = check_crc(f, s->member, err);
+        if (status) return status;
+        s->checked = true;
+    }
     *out = (struct fdm_torch_elements){s->data, id.bytes, id.dtype, id.untyped, f->swapped};
     return FDM_OK;
 }
 
 /* A legacy stream whose object is a storage. */
 static fdm_status nested(struct fdm_torch_elements *out, struct fdm_torch_file *f, const struct fdm_pickle_value *bytes, fdm_error *err) {
-    struct fdm_torch_file inner = {0};
+    struct fdm_torch_file inner = {.memory = f->memory};
     const char *label = f->label;
-    fdm_status status = FDM_OK;
     if (!bytes || bytes->kind != FDM_PICKLE_BYTES) return bad(label, "a storage of no bytes", err);
-    if (f->nested_bytes / NESTED_MAX_REPEATS > fdm_add_saturated(f->size, NESTED_FREE_BYTES))
-        return bad(label, "refers to nested streams over and over; a bomb?", err);
-    if (!(inner.label = fdm_strdup(label))) status = fdm_fail_oom(err, "label", strlen(label));
+    fdm_status status = count_reread(f, bytes->size, err);
+    if (!status && !(inner.label = fdm_strdup(label))) status = fdm_fail_oom(err, "label", strlen(label));
     if (!status) status = parse_legacy(&inner, bytes->bytes, bytes->size, err);
     if (!status && inner.pickle.top.kind != FDM_PICKLE_PERSISTENT) status = bad(label, "a nested stream that is no storage", err);
     if (!status) status = by_id(out, &inner, &inner.pickle.top, err);
-    if (!status) f->nested_bytes = fdm_add_saturated(f->nested_bytes, bytes->size - out->bytes); /* what was parsed */
+    if (!status) f->reread -= out->bytes; /* elements are not parsed */
     fdm_torch_close(&inner);
     return status;
 }
@@ -332,7 +366,7 @@ bool fdm_is_torch_file(const void *bytes, size_t size) {
 }
 
 static fdm_status parse_plain(struct fdm_torch_file *f, const void *bytes, size_t size, fdm_error *err) {
-    fdm_status status = fdm_pickle_parse(&f->pickle, bytes, size, f->label, err);
+    fdm_status status = fdm_pickle_parse(&f->pickle, bytes, size, f->memory, f->label, err);
     if (!status && f->pickle.bytes != size)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: %zu bytes after the end of the pickle; damaged, or several files in one", f->label,
                         size - f->pickle.bytes);
@@ -340,7 +374,8 @@ static fdm_status parse_plain(struct fdm_torch_file *f, const void *bytes, size_
 }
 
 fdm_status fdm_torch_parse(struct fdm_torch_file *f, const void *bytes, size_t size, const char *label, fdm_error *err) {
-    *f = (struct fdm_torch_file){.size = size};
+    *f = (struct fdm_torch_file){.size = size, .own = fdm_memory_of_file(size)};
+    f->memory = &f->own;
     if (!(f->label = fdm_strdup(label))) return fdm_fail_oom(err, "label", strlen(label));
     fdm_status status = is_zip(bytes, size)          ? parse_zip(f, bytes, size, err)
                         : starts_legacy(bytes, size) ? parse_legacy(f, bytes, size, err)
@@ -364,6 +399,7 @@ void fdm_torch_close(struct fdm_torch_file *f) {
     fdm_pickle_free(&f->pickle);
     fdm_zip_close(&f->zip);
     fdm_file_map_close(&f->map);
+    if (f->memory) f->memory->left += f->tables;
     free(f->storages);
     free(f->label);
     *f = (struct fdm_torch_file){0};

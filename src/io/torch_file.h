@@ -39,14 +39,19 @@ struct fdm_torch_file {
     struct fdm_zip zip;
     struct fdm_file_map map;
     size_t size;         /* bytes of the file */
-    size_t nested_bytes; /* of nested streams that were parsed: a tensor may be referred to many times */
+    struct fdm_memory own, *memory; /* what may still be allocated for it; a nested stream takes from the outer file's */
+    size_t tables;       /* bytes taken for directory and storages */
+    size_t reread;       /* bytes parsed or summed up for tensors' sake: a tensor may be referred to many times */
+    size_t work;         /* see fdm_torch_spend */
 };
 
-/* Errors, after which there is nothing to close: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
+/* Not moved while open.  Errors, after which there is nothing to close: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
 fdm_status fdm_torch_open(struct fdm_torch_file *f, const char *path, fdm_error *err);
 /* A file in memory, which must outlive the result. */
 fdm_status fdm_torch_parse(struct fdm_torch_file *f, const void *bytes, size_t size, const char *label, fdm_error *err);
 void fdm_torch_close(struct fdm_torch_file *f);
+/* Before something is allocated for its tensors.  Errors: FDM_BAD_INPUT (more than is left for a file of that size). */
+fdm_status fdm_torch_charge(struct fdm_torch_file *f, size_t bytes, fdm_error *err);
 /* "pickle, protocol 4", "zip of torch.save, protocol 2". */
 void fdm_torch_describe(char out[64], const struct fdm_torch_file *f);
 

@@ -7,7 +7,12 @@
 #include "base/tensor_set.h"
 #include "io/torch_tensor.h"
 
-enum { MAX_DEPTH = 64 };
+enum { MAX_DEPTH = 64, MAX_WORK = 1 << 20, TEXT_UNIT = 16 /* bytes that cost as much as an entry */ };
+
+bool fdm_torch_spend(struct fdm_torch_file *f, size_t work) {
+    f->work = fdm_add_saturated(f->work, work);
+    return f->work <= MAX_WORK;
+}
 
 struct writing {
     struct fdm_text *out;
@@ -19,11 +24,13 @@ struct writing {
 static bool write_value(struct writing *w, const struct fdm_pickle_value *v);
 
 /* Text that JSON cannot hold becomes a question mark. */
-static void write_text(struct writing *w, const struct fdm_pickle_value *v) {
+static bool write_text(struct writing *w, const struct fdm_pickle_value *v) {
+    if (v->size > w->most || !fdm_torch_spend(w->f, v->size / TEXT_UNIT)) return false;
     char *copy = fdm_pickle_string(v);
     if (!copy) w->out->failed = true;
     else fdm_text_json_string(w->out, strlen(copy) == v->size && fdm_utf8_valid(copy) ? copy : "?");
     free(copy);
+    return true;
 }
 
 static void write_number(struct writing *w, double x) {
@@ -53,14 +60,15 @@ static bool write_dict(struct writing *w, const struct fdm_pickle_node *n, bool 
     fdm_text_printf(w->out, "{");
     for (size_t i = 0; i + 1 < n->count && ok; i += 2) {
         const struct fdm_pickle_value *key = &n->items[i];
+        if (!fdm_torch_spend(w->f, 1)) return false;
         if (attributes && is_constructor_record(key)) continue;
         if (!first) fdm_text_printf(w->out, ", ");
         first = false;
-        if (key->kind == FDM_PICKLE_TEXT || key->kind == FDM_PICKLE_BYTES) write_text(w, key);
+        if (key->kind == FDM_PICKLE_TEXT || key->kind == FDM_PICKLE_BYTES) ok = write_text(w, key);
         else if (key->kind == FDM_PICKLE_INT) fdm_text_printf(w->out, "\"%" PRId64 "\"", key->number);
         else fdm_text_printf(w->out, "\"?\"");
         fdm_text_printf(w->out, ": ");
-        ok = write_value(w, &n->items[i + 1]);
+        ok = ok && write_value(w, &n->items[i + 1]);
     }
     fdm_text_printf(w->out, "}");
     return ok;
@@ -86,33 +94,28 @@ static bool write_tensor(struct writing *w, const struct fdm_torch_tensor *t, bo
 static bool write_object(struct writing *w, const struct fdm_pickle_value *v) {
     struct fdm_torch_tensor tensor;
     bool found;
+    if (!fdm_torch_spend(w->f, fdm_torch_entries(v))) return false;
     const struct fdm_pickle_value *attributes = fdm_torch_attributes(v), *size = fdm_pickle_argument(v, FDM_PICKLE_SIZE, 0),
                                   *device = fdm_pickle_argument(v, FDM_PICKLE_DEVICE, 0);
     if (attributes) return write_dict(w, attributes->node, true);
     if (size) return write_value(w, size);
     if (device) return write_value(w, device);
-    if (v->kind == FDM_PICKLE_NAME) {
-        write_text(w, &v->node->items[1]);
-        return true;
-    }
-    if (fdm_torch_tensor(&tensor, &found, w->f, v, "value", NULL) == FDM_OK && found)
-        return write_tensor(w, &tensor, fdm_pickle_is_call(v, FDM_PICKLE_NUMPY_SCALAR));
+    if (v->kind == FDM_PICKLE_NAME) return write_text(w, &v->node->items[1]);
+    if (fdm_torch_tensor(&tensor, &found, w->f, v, "value", NULL) != FDM_OK) return false; /* it may have cost much: no second try */
+    if (found) return write_tensor(w, &tensor, fdm_pickle_is_call(v, FDM_PICKLE_NUMPY_SCALAR));
     fdm_text_printf(w->out, "null");
     return true;
 }
 
 static bool write_value(struct writing *w, const struct fdm_pickle_value *v) {
     bool ok = true;
-    if (w->out->failed || w->out->length > w->most || ++w->depth > MAX_DEPTH) return false;
+    if (w->out->failed || w->out->length > w->most || !fdm_torch_spend(w->f, 1) || ++w->depth > MAX_DEPTH) return false;
     switch (v->kind) {
     case FDM_PICKLE_BOOL: fdm_text_printf(w->out, v->number ? "true" : "false"); break;
     case FDM_PICKLE_INT: fdm_text_printf(w->out, "%" PRId64, v->number); break;
     case FDM_PICKLE_FLOAT: write_number(w, v->real); break;
     case FDM_PICKLE_TEXT:
-    case FDM_PICKLE_BYTES:
-        if (v->size > w->most) return false;
-        write_text(w, v);
-        break;
+    case FDM_PICKLE_BYTES: ok = write_text(w, v); break;
     case FDM_PICKLE_TUPLE:
     case FDM_PICKLE_LIST:
     case FDM_PICKLE_SET: ok = write_list(w, v->node); break;

@@ -7,7 +7,7 @@
 #include "io/text.h"
 #include "io/torch_tensor.h"
 
-enum { MAX_NAME = 1024, MAX_DEPTH = 64, MAX_VISITS = 1 << 21, FREE_BYTES = 64 << 20, MAX_REPEATS = 8 };
+enum { MAX_NAME = 1024, MAX_DEPTH = 64, MAX_VISITS = 1 << 20, FREE_BYTES = 64 << 20, MAX_REPEATS = 8 };
 
 /* ---- Objects ------------------------------------------------------------------------------------------------ */
 
@@ -32,9 +32,18 @@ bool fdm_torch_is_module(const struct fdm_pickle_value *v) {
     return parameters && parameters->kind == FDM_PICKLE_DICT && modules && modules->kind == FDM_PICKLE_DICT;
 }
 
+size_t fdm_torch_entries(const struct fdm_pickle_value *v) {
+    const struct fdm_pickle_value *meta = fdm_pickle_argument(v, FDM_PICKLE_PERSISTENCE, 0), *attributes = fdm_torch_attributes(v);
+    return (meta && meta->kind == FDM_PICKLE_DICT ? meta->node->count : 0) + (attributes ? attributes->node->count : 0);
+}
+
 /* ---- The list ----------------------------------------------------------------------------------------------- */
 
-fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_file *f, const char *name,
+/* What a tensor takes until it is written: its entries in the lists, which grow by doubling; its name in them and, escaped, in
+ * the header of the file that it goes to. */
+static size_t memory_of_tensor(const char *name) { return 2 * sizeof(struct fdm_torch_named) + 2 * sizeof(fdm_tensor) + 64 + 8 * strlen(name); }
+
+fdm_status fdm_torch_add(struct fdm_torch_list *list, struct fdm_torch_file *f, const char *name,
                          const struct fdm_torch_tensor *tensor, bool parameter, fdm_error *err) {
     const size_t bytes = (size_t)tensor->numel * fdm_dtype_size(fdm_torch_plain_dtype(tensor->dtype));
     const size_t most = f->size > (SIZE_MAX - FREE_BYTES) / MAX_REPEATS ? SIZE_MAX : MAX_REPEATS * f->size + FREE_BYTES;
@@ -43,6 +52,8 @@ fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_fil
     if (bytes > most || list->bytes > most - bytes)
         return fdm_fail(err, FDM_BAD_INPUT, "%s: tensor \"%.200s\": tensors of more than %d times the file's bytes; a bomb?", f->label, name,
                         MAX_REPEATS);
+    fdm_status status = fdm_torch_charge(f, memory_of_tensor(name), err);
+    if (status) return status;
     if (list->count == list->capacity) {
         const size_t capacity = list->capacity ? 2 * list->capacity : 64;
         struct fdm_torch_named *items = realloc(list->items, capacity * sizeof *items);
@@ -54,6 +65,13 @@ fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_fil
     if (!copy) return fdm_fail_oom(err, "tensor name", strlen(name));
     list->items[list->count++] = (struct fdm_torch_named){copy, *tensor, parameter};
     list->bytes += bytes;
+    return FDM_OK;
+}
+
+fdm_status fdm_torch_count(struct fdm_torch_list *list, const struct fdm_torch_file *f, size_t n, fdm_error *err) {
+    list->visited = fdm_add_saturated(list->visited, n);
+    if (list->visited > MAX_VISITS)
+        return fdm_fail(err, FDM_BAD_INPUT, "%s: stands for more than %d values (references to references?); a bomb?", f->label, MAX_VISITS);
     return FDM_OK;
 }
 
@@ -77,17 +95,13 @@ struct walk {
 
 static fdm_status visit(struct walk *w, const struct fdm_pickle_value *v);
 
-static fdm_status count_visits(struct walk *w, size_t n) {
-    w->list->visited = fdm_add_saturated(w->list->visited, n);
-    if (w->list->visited > MAX_VISITS)
-        return fdm_fail(w->err, FDM_BAD_INPUT, "%s: stands for more than %d values (references to references?); a bomb?", w->f->label,
-                        MAX_VISITS);
-    return FDM_OK;
-}
+static fdm_status count_visits(struct walk *w, size_t n) { return fdm_torch_count(w->list, w->f, n, w->err); }
 
 /* Appends ".part"; false if it is no name. */
 static bool append_part(struct walk *w, const char *part, size_t n) {
-    if (memchr(part, '\0', n) || n > MAX_NAME - 1 - w->length) return false;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)part[i] < 0x20 || part[i] == 0x7f) return false;
+    if (n > MAX_NAME - 1 - w->length) return false;
     if (w->length && w->name[w->length - 1] != '.') w->name[w->length++] = '.';
     memcpy(w->name + w->length, part, n);
     w->length += n;
@@ -108,7 +122,7 @@ static fdm_status visit_item(struct walk *w, const struct fdm_pickle_value *key,
         if (!append_part(w, (const char *)key->bytes, key->size)) status = FDM_BAD_INPUT;
     } else
         return FDM_OK;
-    if (status) fdm_fail(w->err, status, "%s: below \"%.200s\": a name that is longer than %d bytes or no UTF-8; damaged", w->f->label, w->name, MAX_NAME);
+    if (status) fdm_fail(w->err, status, "%s: below \"%.200s\": a name that is longer than %d bytes, no UTF-8 or not printable; damaged", w->f->label, w->name, MAX_NAME);
     else status = visit(w, v);
     w->length = length;
     w->name[length] = '\0';
@@ -154,10 +168,8 @@ static fdm_status visit_module(struct walk *w, const struct fdm_pickle_value *at
 }
 
 static fdm_status visit_inside(struct walk *w, const struct fdm_pickle_value *v) {
-    const struct fdm_pickle_value *meta = fdm_pickle_argument(v, FDM_PICKLE_PERSISTENCE, 0), *attributes = fdm_torch_attributes(v);
-    size_t looked_at = meta && meta->kind == FDM_PICKLE_DICT ? meta->node->count : 0;
-    if (attributes) looked_at += attributes->node->count;
-    fdm_status status = count_visits(w, looked_at);
+    const struct fdm_pickle_value *attributes = fdm_torch_attributes(v);
+    fdm_status status = count_visits(w, fdm_torch_entries(v));
     if (status) return status;
     if (attributes) return fdm_torch_is_module(v) ? visit_module(w, attributes) : visit_dict(w, attributes);
     if (v->kind == FDM_PICKLE_DICT) return visit_dict(w, v);

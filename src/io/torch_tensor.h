@@ -49,14 +49,24 @@ enum { FDM_TORCH_MAX_TENSORS = 20000 };
  * stand for); FDM_NO_RESOURCE. */
 fdm_status fdm_torch_collect(struct fdm_torch_list *list, struct fdm_torch_file *f, const struct fdm_pickle_value *v,
                              const char *prefix, fdm_error *err);
-fdm_status fdm_torch_add(struct fdm_torch_list *list, const struct fdm_torch_file *f, const char *name,
+/* The list must not outlive the file: what it takes is counted there. */
+fdm_status fdm_torch_add(struct fdm_torch_list *list, struct fdm_torch_file *f, const char *name,
                          const struct fdm_torch_tensor *tensor, bool parameter, fdm_error *err);
+/* Counts n more values that were looked at.  Errors: FDM_BAD_INPUT (more than such a file may stand for). */
+fdm_status fdm_torch_count(struct fdm_torch_list *list, const struct fdm_torch_file *f, size_t n, fdm_error *err);
 void fdm_torch_list_free(struct fdm_torch_list *list);
 
 /* A value as JSON: numbers (NumPy's scalars, too), strings, lists, dicts; objects by their attributes but for those of
  * their constructor (_init_...); a tensor as "F32[3,4]"; infinities, NaN and anything else as null.  False if it would
- * be longer than `most` bytes or is nested more than 64 deep; out->failed as ever. */
+ * be longer than `most` bytes, is nested more than 64 deep, holds a damaged tensor, or if the file's values have cost more
+ * than fdm_torch_spend allows; out->failed as ever. */
 bool fdm_torch_json(struct fdm_text *out, struct fdm_torch_file *f, const struct fdm_pickle_value *v, size_t most);
+
+/* Counts work that makes no output of its own: entries looked at.  False once it is more for this file than the values of a
+ * real one can cost: shared values would let a small file ask for hours of it. */
+bool fdm_torch_spend(struct fdm_torch_file *f, size_t work);
+/* Entries that looking for an object's attributes and class may look at. */
+size_t fdm_torch_entries(const struct fdm_pickle_value *v);
 
 /* The attributes of a module, or of any object with some: a dict; NULL if v is no object. */
 const struct fdm_pickle_value *fdm_torch_attributes(const struct fdm_pickle_value *v);

@@ -9,7 +9,7 @@
 #include "base/tensor_set.h"
 #include "nn/weights.h"
 
-enum { MAX_JSON = 1 << 18, SHOWN = 80 };
+enum { MAX_ARGUMENTS = 1 << 14, MAX_JSON = 1 << 18, MAX_VALUE = 1 << 17, MAX_VALUES = 500, SHOWN = 80 };
 
 /* ---- Configuration ------------------------------------------------------------------------------------------ */
 
@@ -19,7 +19,7 @@ static bool arguments_json(struct fdm_text *out, struct fdm_published *p, const 
     const struct fdm_pickle_value *args = fdm_pickle_get(attributes, "_init_args"), *kwargs = fdm_pickle_get(attributes, "_init_kwargs");
     struct fdm_text named = {0};
     const struct fdm_pickle_value *arg;
-    bool ok = kwargs && kwargs->kind == FDM_PICKLE_DICT && fdm_torch_json(&named, &p->file, kwargs, MAX_JSON);
+    bool ok = kwargs && kwargs->kind == FDM_PICKLE_DICT && fdm_torch_json(&named, &p->file, kwargs, MAX_ARGUMENTS);
     fdm_text_printf(out, "{");
     for (size_t i = 0; ok && (arg = fdm_pickle_item(args, i)); i++) {
         if (i == FDM_ARRAY_LEN(positions)) {
@@ -27,7 +27,7 @@ static bool arguments_json(struct fdm_text *out, struct fdm_published *p, const 
             break;
         }
         fdm_text_printf(out, "\"%s\": ", positions[i]);
-        ok = fdm_torch_json(out, &p->file, arg, MAX_JSON);
+        ok = fdm_torch_json(out, &p->file, arg, MAX_ARGUMENTS);
         if (ok && kwargs->node->count) fdm_text_printf(out, ", ");
         else if (ok && fdm_pickle_item(args, i + 1)) fdm_text_printf(out, ", ");
     }
@@ -80,14 +80,24 @@ static void classify(struct fdm_published *p) {
     }
 }
 
+static fdm_status begin(struct fdm_published *p, fdm_error *err) {
+    p->json_left = MAX_JSON;
+    classify(p);
+    fdm_status status = p->network ? read_config(p, err) : FDM_OK;
+    if (status) fdm_published_close(p);
+    return status;
+}
+
 fdm_status fdm_published_open(struct fdm_published *p, const char *path, fdm_error *err) {
     memset(p, 0, sizeof *p);
     fdm_status status = fdm_torch_open(&p->file, path, err);
-    if (status) return status;
-    classify(p);
-    if (p->network) status = read_config(p, err);
-    if (status) fdm_published_close(p);
-    return status;
+    return status ? status : begin(p, err);
+}
+
+fdm_status fdm_published_parse(struct fdm_published *p, const void *bytes, size_t size, const char *label, fdm_error *err) {
+    memset(p, 0, sizeof *p);
+    fdm_status status = fdm_torch_parse(&p->file, bytes, size, label, err);
+    return status ? status : begin(p, err);
 }
 
 void fdm_published_close(struct fdm_published *p) {
@@ -95,15 +105,54 @@ void fdm_published_close(struct fdm_published *p) {
     memset(p, 0, sizeof *p);
 }
 
+/* ---- Other values ------------------------------------------------------------------------------------------- */
+
 char *fdm_published_json(struct fdm_published *p, const struct fdm_pickle_value *v, bool *failed) {
     struct fdm_text out = {0};
     *failed = false;
     if (!v) return NULL;
-    const bool ok = fdm_torch_json(&out, &p->file, v, MAX_JSON);
+    const bool ok = fdm_torch_json(&out, &p->file, v, p->json_left < MAX_VALUE ? p->json_left : MAX_VALUE);
     *failed = out.failed;
+    p->json_left -= out.length < p->json_left ? out.length : p->json_left; /* also for nothing: it was work */
     if (ok && !out.failed) return out.bytes;
     fdm_text_free(&out);
     return NULL;
+}
+
+static bool is_shown(struct fdm_published *p, const struct fdm_pickle_value *key, const struct fdm_pickle_value *v) {
+    return key->kind == FDM_PICKLE_TEXT && key->size <= MAX_ARGUMENTS && fdm_torch_spend(&p->file, fdm_torch_entries(v) + key->size) &&
+           !fdm_torch_is_module(v);
+}
+
+fdm_status fdm_published_values(struct fdm_published_values *out, struct fdm_published *p, fdm_error *err) {
+    const struct fdm_pickle_value *top = &p->file.pickle.top;
+    const size_t entries = top->kind == FDM_PICKLE_DICT ? top->node->count / 2 : 0, n = entries < MAX_VALUES ? entries : MAX_VALUES;
+    bool failed = false;
+    *out = (struct fdm_published_values){calloc(n + 1, sizeof *out->items), 0};
+    if (!out->items) return fdm_fail_oom(err, "values", n * sizeof *out->items);
+    for (size_t i = 0; i < n && !failed; i++) {
+        const struct fdm_pickle_value *key = &top->node->items[2 * i], *v = key + 1;
+        if (!is_shown(p, key, v)) continue;
+        struct fdm_published_value *item = &out->items[out->count];
+        item->name = fdm_pickle_string(key);
+        if (!item->name) failed = true;
+        else if (strlen(item->name) != key->size || !fdm_utf8_valid(item->name)) free(item->name); /* no name */
+        else {
+            out->count++;
+            item->json = fdm_published_json(p, v, &failed);
+        }
+    }
+    if (failed) fdm_published_values_free(out);
+    return failed ? fdm_fail_oom(err, "values", n) : FDM_OK;
+}
+
+void fdm_published_values_free(struct fdm_published_values *values) {
+    for (size_t i = 0; i < values->count; i++) {
+        free(values->items[i].name);
+        free(values->items[i].json);
+    }
+    free(values->items);
+    *values = (struct fdm_published_values){0};
 }
 
 /* ---- The network -------------------------------------------------------------------------------------------- */
@@ -130,16 +179,19 @@ fdm_status fdm_published_network(struct fdm_torch_list *list, struct fdm_publish
 
 /* ---- Adam --------------------------------------------------------------------------------------------------- */
 
-/* The state of the parameter of that number; they nearly always come in order, parameter `i` first. */
-static const struct fdm_pickle_value *find_state(struct fdm_torch_list *list, const struct fdm_pickle_value *states, size_t i,
+/* The state of the parameter of that number, NULL if there is none; they nearly always come in order, parameter `i` first.
+ * *looks: entries that this and looking into the state look at. */
+static const struct fdm_pickle_value *find_state(size_t *looks, const struct fdm_pickle_value *states, size_t i,
                                                  const struct fdm_pickle_value *number) {
-    enum { MAX_LOOKS = 1 << 24 };
     const struct fdm_pickle_node *n = states->node;
-    for (size_t k = 0; k < n->count / 2 && list->visited < MAX_LOOKS; k++, list->visited++) {
+    const struct fdm_pickle_value *state = NULL;
+    size_t k = 0;
+    for (; number && number->kind == FDM_PICKLE_INT && k < n->count / 2 && !state; k++) {
         const size_t at = 2 * ((i + k) % (n->count / 2));
-        if (n->items[at].kind == FDM_PICKLE_INT && n->items[at].number == number->number) return &n->items[at + 1];
+        if (n->items[at].kind == FDM_PICKLE_INT && n->items[at].number == number->number) state = &n->items[at + 1];
     }
-    return NULL;
+    *looks = k + (state && state->kind == FDM_PICKLE_DICT ? state->node->count : 0);
+    return state;
 }
 
 static fdm_status moment(struct fdm_torch_list *list, struct fdm_published *p, const char *prefix, size_t index,
@@ -188,8 +240,10 @@ static bool read_step(float *out, struct fdm_published *p, const struct fdm_pick
 static fdm_status one_parameter(struct fdm_torch_list *list, float *step, struct fdm_published *p, size_t index, size_t k,
                                 const struct fdm_pickle_value *states, const struct fdm_pickle_value *number, fdm_error *err) {
     if (states->node->count == 0) return no_moments(list, p, index, err);
-    const struct fdm_pickle_value *state = number && number->kind == FDM_PICKLE_INT ? find_state(list, states, k, number) : NULL;
-    fdm_status status = moment(list, p, "adam_m.", index, fdm_pickle_get(state, "exp_avg"), err);
+    size_t looks;
+    const struct fdm_pickle_value *state = find_state(&looks, states, k, number);
+    fdm_status status = fdm_torch_count(list, &p->file, looks, err);
+    if (!status) status = moment(list, p, "adam_m.", index, fdm_pickle_get(state, "exp_avg"), err);
     if (!status) status = moment(list, p, "adam_v.", index, fdm_pickle_get(state, "exp_avg_sq"), err);
     if (!status && !read_step(step, p, fdm_pickle_get(state, "step")))
         status = fdm_fail(err, FDM_BAD_INPUT, "%s: optimizer_state has no step count of %.200s; not a state of Adam", p->file.label,
