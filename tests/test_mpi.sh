@@ -216,6 +216,15 @@ verdict "a rank that hangs ends the run" ended "4"
 verdict "a rank that hangs: one line says which" bash -c "grep '^fdm train: ' $tmp/err | tee /dev/stderr | grep -cx 'fdm train: rank 0 waits for rank 1 of 2, .*' | grep -qx 1"
 verdict "a rank that hangs: a whole state to go on from" "$fdm" train --resume "$dir" -q --duration 0.000001
 
+# Patience of 300 s, but a scheduler asks to stop: rank 0 saves without the one that hangs.
+dir=$tmp/hurries
+start "$dir/stats.jsonl" 2 --outdir "$dir" "${tail[@]}" "${net[@]}" --duration 1 --dump 0
+verdict "rank 1 stops" signal_rank "$dir" STOP 1
+verdict "rank 0 is asked to stop" signal_rank "$dir" TERM 0
+verdict "it does not wait for ever" ended "4"
+verdict "it does not wait for ever: one line says why" grep -q '^fdm train: rank 0 waits for rank 1 of 2, ' "$tmp/err"
+verdict "it does not wait for ever: saved, to go on from" "$fdm" train --resume "$dir" -q --duration 0.000001
+
 # A wish to stop that reaches one rank stops all, after the update.
 dir=$tmp/stops
 start "$dir/training-state-*" 4 --outdir "$dir" "${tail[@]}" "${net[@]}" --duration 1

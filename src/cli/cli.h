@@ -159,8 +159,9 @@ FDM_COMMANDS(FDM_DECLARE_COMMAND)
 #undef FDM_DECLARE_COMMAND
 
 enum { FDM_RANK_TIMEOUT = 300 };
-/* The command's ranks with that timeout, kept in *room; NULL where it is alone. */
-const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room);
+/* The command's ranks with that timeout, kept in *room; NULL where it is alone.  hurry: the most seconds that rank 0 waits for
+ * another once it is asked to stop (0: the timeout); for work that ranks do in step and that rank 0 can save without them. */
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, double hurry, fdm_ranks *room);
 
 /* Whether the user gave that option of the command, or the value is its default. */
 bool fdm_cli_given(const struct fdm_cli *cli, const char *option);

@@ -458,7 +458,7 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     const fdm_run_options how = fdm_cli_run_options(cli);
     fdm_ranks room;
     struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors};
-    j.ranks = fdm_cli_ranks(cli, o->rank_timeout, &room);
+    j.ranks = fdm_cli_ranks(cli, o->rank_timeout, 0, &room);
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);

@@ -24,6 +24,9 @@ struct train_options {
     bool nosubdir, dry_run, warmup_restart;
 };
 
+/* Seconds.  Ranks are in step: whoever has not answered for so long is unlikely to.  Slurm kills 30 s after it asks to stop. */
+enum { HURRY = 10 };
+
 static const char *const booleans[] = {"0", "1", "false", "true", "no", "yes", NULL}; /* odd: true */
 static const char *const arch_choices[] = {"ddpmpp", "ncsnpp", NULL};
 static const char *const precond_choices[] = {
@@ -374,7 +377,7 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     bool owned = false;
     char run_dir[PATH_ROOM] = "";
     session.how.recompute = (fdm_recompute)o->recompute;
-    session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, &session.ranks);
+    session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, HURRY, &session.ranks);
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
     if (o->trace_comm && !cli->ranks)

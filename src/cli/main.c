@@ -71,8 +71,9 @@ bool fdm_cli_given(const struct fdm_cli *cli, const char *option) {
     return false;
 }
 
-const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room) {
+const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, double hurry, fdm_ranks *room) {
     if (!cli->ranks) return NULL;
+    fdm_world_of(cli->ranks)->hurry = hurry;
     *room = *cli->ranks;
     room->timeout = timeout;
     return room;

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/base.h"
+#include "cli/cli.h"
 
 /* --- what launchers leave in the environment --- */
 
@@ -97,11 +98,18 @@ static int post(struct halves *h, const fdm_exchange *what, size_t at) {
     return code;
 }
 
-static fdm_status wait_for(struct fdm_world *w, struct halves *h, double timeout, fdm_error *err) {
+/* Seconds that this rank waits for another; 0: for ever.  Rank 0 is the first to lose patience: it has a state to save, and one
+ * message is enough.  Who asks it to stop, such as a scheduler that has noticed a lost node, kills it soon after. */
+static double patience(const struct fdm_world *w, double timeout) {
+    if (w->ranks.rank) return timeout > 0 ? 1.25 * timeout + 1 + 0.1 * w->ranks.rank : 0;
+    return w->hurry > 0 && fdm_interrupted() && !(timeout > 0 && timeout < w->hurry) ? w->hurry : timeout;
+}
+
+static fdm_status wait_for(struct fdm_world *w, struct halves *h, double most, fdm_error *err) {
     const double begun = now();
     for (;;) {
         int done[2] = {0}, code = MPI_SUCCESS;
-        const double waited = now() - begun;
+        const double waited = now() - begun, timeout = patience(w, most);
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < 2 && code == MPI_SUCCESS; i++) code = MPI_Test(&h->requests[i], &done[i], MPI_STATUS_IGNORE);
         if (!w->broken && (code != MPI_SUCCESS || (timeout > 0 && waited > timeout && !(done[0] && done[1]))))
@@ -114,9 +122,7 @@ static fdm_status wait_for(struct fdm_world *w, struct halves *h, double timeout
 }
 
 static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm_error *err) {
-    struct fdm_world *w = ranks->user;
-    /* Rank 0 is the first to lose patience: it has a state to save, and one message is enough. */
-    const double timeout = ranks->rank && ranks->timeout > 0 ? 1.25 * ranks->timeout + 1 + 0.1 * ranks->rank : ranks->timeout;
+    struct fdm_world *w = fdm_world_of(ranks);
     const size_t most = what->send_bytes > what->receive_bytes ? what->send_bytes : what->receive_bytes;
     fdm_status status = FDM_OK;
     for (size_t at = 0; at < most && status == FDM_OK; at += CHUNK) {
@@ -126,7 +132,7 @@ static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm
         if (code != MPI_SUCCESS) lose(w, code, what->send_bytes ? what->to : what->from, 0);
         if (w->broken) status = lost(w, err);
         pthread_mutex_unlock(&w->lock);
-        if (status == FDM_OK) status = wait_for(w, &h, timeout, err);
+        if (status == FDM_OK) status = wait_for(w, &h, ranks->timeout, err);
     }
     return status;
 }

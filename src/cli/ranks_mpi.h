@@ -9,6 +9,7 @@
 struct fdm_world {
     fdm_ranks ranks;      /* alone: rank 0 of 1, exchange NULL */
     pthread_mutex_t lock; /* of every call into MPI, and of what follows */
+    double hurry;         /* seconds that an exchange of rank 0 may wait once it is asked to stop; 0: as long as before */
     bool begun;           /* MPI_Init was called */
     bool broken;          /* a rank did not answer: nothing can be agreed on any more */
     fdm_error lost;       /* why */
@@ -22,6 +23,9 @@ struct fdm_world {
 fdm_status fdm_world_join(struct fdm_world *world, fdm_error *err);
 /* Leaves them when all are done; ends them all with the exit code `status` if the world is broken. */
 void fdm_world_leave(struct fdm_world *world, fdm_status status);
+
+/* Whose ranks they are. */
+static inline struct fdm_world *fdm_world_of(const fdm_ranks *ranks) { return ranks->user; }
 
 /* "Open MPI v4.1.4" or the like; "none" in a build without MPI. */
 enum { FDM_WORLD_LIBRARY = 64 };
