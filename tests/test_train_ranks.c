@@ -1,5 +1,5 @@
 /* test_train_ranks.c - whole training runs over ranks that are threads: the files of one rank, another number of ranks, a
- * damaged image, a wish to stop, weights that a fault has changed. */
+ * damaged image, a wish to stop, weights that a fault has changed, a rank that is lost. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@ struct job {
     char dir[300], data[300];
     double images;
     bool resume, spoil;
+    int lost_at; /* the message before which rank 1 is lost, counted from 0 in the update that follows 16 images; -1: never */
     int stop_rank; /* asks to stop from the start; -1: none does */
     fdm_status expected;
     const char *mention;
@@ -24,8 +25,19 @@ struct job {
 
 struct part {
     struct job *job;
-    const fdm_ranks *ranks;
+    const fdm_ranks *ranks; /* as they are */
+    int updates, messages;  /* updates begun; messages since the one in which rank 1 is lost began */
+    bool broken;            /* as struct fdm_world: who has lost one waits no more */
 };
+
+static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm_error *err) {
+    struct part *p = ranks->user;
+    const bool counts = p->updates == 3 && what->channel != FDM_CHANNEL_GRADIENT;
+    if (p->broken || (counts && ranks->rank == 1 && p->messages++ == p->job->lost_at)) p->broken = true;
+    if (!p->broken && p->ranks->exchange(p->ranks, what, err) == FDM_OK) return FDM_OK;
+    p->broken = true;
+    return fdm_fail(err, FDM_NO_RESOURCE, "rank %d waits in vain", ranks->rank);
+}
 
 /* A picture in which only rank 0's file matters; with `spoil`, rank 1's averaged weights change meanwhile. */
 static fdm_status sample(void *user, const fdm_tensors *model, const char *path, int count, int steps, fdm_error *err) {
@@ -39,16 +51,21 @@ static fdm_status sample(void *user, const fdm_tensors *model, const char *path,
     return FDM_OK;
 }
 
+/* Asked once in every update, before the first of its messages that are not gradients. */
 static bool stop(void *user) {
-    const struct part *p = user;
+    struct part *p = user;
+    p->updates++;
     return p->ranks->rank == p->job->stop_rank;
 }
 
 static void train(const fdm_ranks *r, void *user) {
     struct job *j = user;
-    struct part p = {j, r};
+    struct part p = {.job = j, .ranks = r};
+    fdm_ranks watched = *r;
+    watched.user = &p;
+    watched.exchange = exchange;
     const fdm_train_hooks hooks = {.user = &p, .sample = sample, .stop = stop};
-    const fdm_run_options run = {.threads = 1, .ranks = r};
+    const fdm_run_options run = {.threads = 1, .ranks = &watched};
     fdm_error err = {0};
     fdm_train_settings s = fdm_train_defaults();
     s.data = j->data;
@@ -73,7 +90,7 @@ static void train(const fdm_ranks *r, void *user) {
 }
 
 static struct job make_job(const char *name, double images) {
-    struct job j = {.images = images, .stop_rank = -1};
+    struct job j = {.images = images, .stop_rank = -1, .lost_at = -1};
     snprintf(j.dir, sizeof j.dir, "%s", scratch(name));
     snprintf(j.data, sizeof j.data, "%s/data_toy16.zip", FDM_TEST_GOLDEN_DIR);
     return j;
@@ -166,6 +183,34 @@ START_TEST(changed_weights_are_found) {
 }
 END_TEST
 
+/* Rank 1 is lost while all agree on the gradient, while losses are gathered, and (the tick ends with this update) before the
+ * weights are compared: rank 0 saves all that has been trained, and a run that goes on from there ends in the same bits. */
+START_TEST(a_lost_rank_leaves_a_state) {
+    static const struct {
+        int message;
+        const char *state;
+    } cases[] = {{0, "000000016"}, {2, "000000016"}, {4, "000000024"}};
+    struct job one = make_job("never_lost", 48), two = make_job("lost", 48);
+    run_thread_ranks(1, 0, train, &one);
+    for (size_t i = 0; i < FDM_ARRAY_LEN(cases); i++) {
+        char path[400];
+        two.dir[strlen(two.dir) - 1] = (char)('0' + i);
+        two.resume = false;
+        two.lost_at = cases[i].message;
+        two.expected = FDM_NO_RESOURCE;
+        two.mention = "waits in vain";
+        run_thread_ranks(2, 1, train, &two);
+        snprintf(path, sizeof path, "%s/training-state-%s.safetensors", two.dir, cases[i].state);
+        ck_assert_msg(access(path, F_OK) == 0, "lost at message %d: %s is not there", cases[i].message, path);
+        two.resume = true;
+        two.lost_at = -1;
+        two.expected = FDM_OK;
+        run_thread_ranks(1, 0, train, &two);
+        check_same_file(&one, &two, last);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("train_ranks");
     TCase *tc = tcase_create("train_ranks");
@@ -175,6 +220,7 @@ int main(void) {
     tcase_add_test(tc, a_damaged_image_ends_all);
     tcase_add_test(tc, a_batch_that_does_not_split);
     tcase_add_test(tc, changed_weights_are_found);
+    tcase_add_test(tc, a_lost_rank_leaves_a_state);
     suite_add_tcase(suite, tc);
     return scratch_run(suite);
 }

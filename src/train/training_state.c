@@ -221,16 +221,18 @@ fdm_status fdm_training_spread(struct fdm_training *t, fdm_error *err) {
     return status;
 }
 
-fdm_status fdm_training_check_weights(const struct fdm_training *t, fdm_error *err) {
+fdm_status fdm_training_check_weights(struct fdm_training *t, fdm_error *err) {
     if (!t->ranks) return FDM_OK;
     fdm_gradient *g = fdm_trainer_gradient(t->trainer);
     const size_t bytes = fdm_gradient_size(g) * sizeof(float);
     uLong mine = crc32_z(crc32_z(0, (const Bytef *)fdm_gradient_values(g), bytes), (const Bytef *)fdm_trainer_ema(t->trainer), bytes);
     uLong first = mine;
     fdm_status status = fdm_ranks_broadcast(t->ranks, &first, sizeof first, err);
-    if (status != FDM_OK) return status;
-    if (first != mine)
+    unsigned differ = status == FDM_OK && first != mine;
+    if (differ)
         status = fdm_fail(err, FDM_NO_RESOURCE, "after %" PRId64 " images its weights are not those of rank 0: memory, processor "
                           "or network are faulty; go on from the newest state, on other machines", fdm_trainer_images(t->trainer));
-    return fdm_ranks_agree(t->ranks, status, NULL, err);
+    if (status == FDM_OK || differ) status = fdm_ranks_agree(t->ranks, status, &differ, err);
+    t->whole = status != FDM_OK && !differ;
+    return status;
 }
