@@ -100,7 +100,7 @@ for name in scancel scontrol; do printf '#!/usr/bin/env bash\necho "%s $*" >>"$C
 cat >"$tmp/bin/trains" <<'EOF'
 #!/usr/bin/env bash
 echo "fdm $*" >>"$CALLS"
-trap 'exit 130' TERM
+trap '[ -z "${STATE:-}" ] || echo >"$STATE"; exit "${CODE:-130}"' TERM
 echo $$ >"$CALLS.pid"
 [ -z "${SIGNAL:-}" ] || { kill -USR1 "$PPID"; for i in {1..50}; do sleep 0.1; done; }
 exit "${CODE:-0}"
@@ -126,9 +126,16 @@ mkdir "$tmp/run" && : >"$tmp/run/training_options.json"
 recipe 130 "train.sbatch goes on with it, and hands on its code" "${slurm[@]}" FDM=trains CODE=130 FDM_SRUN_MPI=pmi2 bash recipes/train.sbatch "$tmp/run"
 called "... with --resume" "srun --mpi=pmi2 $bind trains train --resume $tmp/run $pinned"
 verdict "... and is not queued again when something else stops it" bash -c "! grep -q scontrol $CALLS"
-recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 bash recipes/train.sbatch "$tmp/run"
+state=$tmp/run/training-state-000000008.safetensors
+recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 STATE="$state" bash recipes/train.sbatch "$tmp/run"
 called "... tells the ranks" "scancel --signal=TERM 77"
 called "... and is queued again" "scontrol requeue 77"
+verdict "... and leaves nothing behind" test ! -e "$tmp/run/.asked-to-stop"
+recipe 0 "train.sbatch: srun ends a rank before it has ended by itself" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 STATE="$state" bash recipes/train.sbatch "$tmp/run"
+called "... and is queued again, for a state has been saved" "scontrol requeue 77"
+touch -d '1 minute ago' "$state"
+recipe 143 "train.sbatch: the ranks end without a state" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 bash recipes/train.sbatch "$tmp/run"
+verdict "... and is not queued again" bash -c "! grep -q scontrol $CALLS"
 recipe 2 "train.sbatch wants a power of two" "${slurm[@]}" SLURM_NTASKS=6 FDM=trains bash recipes/train.sbatch "$tmp/run"
 recipe 2 "fdm.sbatch wants an allocation" env FDM=trains bash recipes/fdm.sbatch sample
 recipe 2 "fdm.sbatch wants a command" "${slurm[@]}" bash recipes/fdm.sbatch
