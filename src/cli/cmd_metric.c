@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "cli/cli.h"
+#include "cli/ranks_mpi.h"
 #include "cli/inputs.h"
 #include "fdm/classifier.h"
 #include "fdm/metric.h"
@@ -349,8 +350,8 @@ static fdm_status work(struct job *j, fdm_error *err) {
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct metric_options *o = values;
-    fdm_ranks room;
-    struct job j = {.cli = cli, .o = o, .ranks = fdm_cli_ranks(cli, o->rank_timeout, 0, &room)};
+    struct job j = {.cli = cli, .o = o, .ranks = cli->ranks};
+    fdm_world_set_patience(cli->world, o->rank_timeout, 0);
     j.measures = cli->nargs > 1 || !(o->train_classifier || o->save_stats);
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK && !(j.results = json_array())) status = fdm_fail_oom(err, "JSON", 0);

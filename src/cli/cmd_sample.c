@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/inputs.h"
+#include "cli/ranks_mpi.h"
 #include "fdm/denoiser.h"
 #include "fdm/png.h"
 #include "fdm/sample.h"
@@ -456,9 +457,8 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct sample_options *o = values;
     const fdm_run_options how = fdm_cli_run_options(cli);
-    fdm_ranks room;
-    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors};
-    j.ranks = fdm_cli_ranks(cli, o->rank_timeout, 0, &room);
+    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors, .ranks = cli->ranks};
+    fdm_world_set_patience(cli->world, o->rank_timeout, 0);
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);

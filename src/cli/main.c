@@ -71,14 +71,6 @@ bool fdm_cli_given(const struct fdm_cli *cli, const char *option) {
     return false;
 }
 
-const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, double hurry, fdm_ranks *room) {
-    if (!cli->ranks) return NULL;
-    fdm_world_of(cli->ranks)->hurry = hurry;
-    *room = *cli->ranks;
-    room->timeout = timeout;
-    return room;
-}
-
 static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_error *err) {
     if (nargs < c->min_args)
         return fdm_fail(err, FDM_BAD_USAGE, "wants %s; see fdm help %s", c->arguments, c->name);
@@ -102,9 +94,9 @@ static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_opti
 }
 
 /* argv: what follows the command's name. */
-static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, const struct fdm_world *world,
+static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, struct fdm_world *world,
                               fdm_error *err) {
-    struct fdm_cli cli = {.command = command, .ranks = world->ranks.size > 1 ? &world->ranks : NULL};
+    struct fdm_cli cli = {.command = command, .world = world, .ranks = world->ranks.size > 1 ? &world->ranks : NULL};
     struct fdm_common_options common = fdm_common_defaults;
     size_t bytes = command->options_size;
     char **args = calloc((size_t)argc + 1, sizeof *args);
@@ -139,7 +131,9 @@ static fdm_status run_over_ranks(const struct fdm_command *command, int argc, ch
                                  fdm_error *err) {
     fdm_status status = command->over_ranks ? fdm_world_join(world, err) : FDM_OK;
     if (status == FDM_OK) status = run_command(command, argc, argv, world, err);
-    return world->broken ? status : fdm_ranks_agree(&world->ranks, status, NULL, err);
+    if (!world->broken) status = fdm_ranks_agree(&world->ranks, status, NULL, err);
+    if (world->ranks.size > 1) fdm_ignore_signals(); /* a launcher may end all once the first of them has ended */
+    return status;
 }
 
 static fdm_status help(int argc, char **argv, fdm_error *err) {
@@ -194,6 +188,7 @@ int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const struct fdm_command *command = NULL;
     struct fdm_world world = FDM_WORLD_ALONE;
+    world.asked = fdm_stop_if_interrupted;
     fdm_error err = {0};
     fdm_status status = FDM_OK;
 
@@ -215,6 +210,7 @@ int main(int argc, char **argv) {
         if (fclose(stdout) != 0 || lost)
             status = fdm_fail(&err, FDM_NO_RESOURCE, "standard output could not be written");
     }
+    fdm_world_await_first(&world);
     if (status != FDM_OK && err.message[0] && (!world.silent || world.broken))
         fprintf(stderr, "fdm%s%s: %s\n", command ? " " : "", command ? command->name : "", err.message);
     finished = true;

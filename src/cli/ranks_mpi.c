@@ -7,7 +7,6 @@
 #include <time.h>
 
 #include "base/base.h"
-#include "cli/cli.h"
 
 /* --- what launchers leave in the environment --- */
 
@@ -41,8 +40,12 @@ static int launched_task(void) {
 #ifdef FDM_HAVE_MPI
 #include <mpi.h>
 
-enum { CHUNK = 1 << 30 }; /* bytes; MPI counts in int */
+enum {
+    CHUNK = 1 << 30,                  /* bytes; MPI counts in int */
+    NOTICE = FDM_CHANNEL_GRADIENT + 1 /* tag of an empty message: rank 0 has lost another one and ends the run */
+};
 static const double default_timeout = 300; /* seconds */
+static const double grace = 120;           /* seconds for rank 0 to write a state of gigabytes to a slow disk */
 
 static double now(void) {
     struct timespec t;
@@ -59,10 +62,22 @@ static void pause_after(double waited) {
     if (waited >= quick) (void)nanosleep(&t, NULL);
 }
 
+/* From rank 0 to all, so that who waits for it knows that it is busy, not gone.  Nobody waits for what becomes of it. */
+static void give_notice(const struct fdm_world *w) {
+    for (int to = 1; to < w->ranks.size && w->ranks.rank == 0; to++) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        if (to != w->lost_rank && MPI_Isend(NULL, 0, MPI_BYTE, to, NOTICE, MPI_COMM_WORLD, &request) == MPI_SUCCESS)
+            (void)MPI_Request_free(&request);
+    }
+}
+
+/* Lock held. */
 static void lose(struct fdm_world *w, int code, int peer, double waited) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     w->broken = true;
+    w->lost_rank = peer;
+    give_notice(w);
     if (code == MPI_SUCCESS) {
         (void)fdm_fail(&w->lost, FDM_NO_RESOURCE, "rank %d waits for rank %d of %d, which has not answered for %.0f s: it hangs, "
                        "or its node is gone; see --rank-timeout", w->ranks.rank, peer, w->ranks.size, waited);
@@ -98,31 +113,40 @@ static int post(struct halves *h, const fdm_exchange *what, size_t at) {
     return code;
 }
 
-/* Seconds that this rank waits for another; 0: for ever.  Rank 0 is the first to lose patience: it has a state to save, and one
- * message is enough.  Who asks it to stop, such as a scheduler that has noticed a lost node, kills it soon after. */
-static double patience(const struct fdm_world *w, double timeout) {
-    if (w->ranks.rank) return timeout > 0 ? 1.25 * timeout + 1 + 0.1 * w->ranks.rank : 0;
-    return w->hurry > 0 && fdm_interrupted() && !(timeout > 0 && timeout < w->hurry) ? w->hurry : timeout;
+struct wait {
+    double begun, asked; /* when; asked: when it was first seen that this rank should stop, or 0 */
+};
+
+/* Whether that was long enough.  Rank 0 is the first to lose patience: it has a state to save, and one message is enough. */
+static bool impatient(const struct fdm_world *w, struct wait *wait, double timeout, double time) {
+    const int rank = w->ranks.rank;
+    if (timeout > 0 && time - wait->begun > (rank ? 1.25 * timeout + 1 + 0.1 * rank : timeout)) return true;
+    if (rank || !(w->hurry > 0) || !w->asked || !w->asked(NULL)) return false;
+    if (!(wait->asked > 0)) wait->asked = time;
+    const double enough = 2 * w->longest; /* a rank that is merely behind is not lost */
+    return time - wait->asked > (enough > w->hurry ? enough : w->hurry);
 }
 
-static fdm_status wait_for(struct fdm_world *w, struct halves *h, double most, fdm_error *err) {
-    const double begun = now();
+static fdm_status wait_for(struct fdm_world *w, struct halves *h, double timeout, fdm_error *err) {
+    struct wait wait = {.begun = now()};
     for (;;) {
         int done[2] = {0}, code = MPI_SUCCESS;
-        const double waited = now() - begun, timeout = patience(w, most);
+        const double time = now(), waited = time - wait.begun;
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < 2 && code == MPI_SUCCESS; i++) code = MPI_Test(&h->requests[i], &done[i], MPI_STATUS_IGNORE);
-        if (!w->broken && (code != MPI_SUCCESS || (timeout > 0 && waited > timeout && !(done[0] && done[1]))))
+        const bool all = done[0] && done[1];
+        if (!w->broken && (code != MPI_SUCCESS || (!all && impatient(w, &wait, timeout, time))))
             lose(w, code, h->peers[done[0] ? 1 : 0], waited);
+        if (all && w->hurry > 0 && waited > w->longest) w->longest = waited;
         const fdm_status status = w->broken ? lost(w, err) : FDM_OK;
         pthread_mutex_unlock(&w->lock);
-        if (status != FDM_OK || (done[0] && done[1])) return status;
+        if (status != FDM_OK || all) return status;
         pause_after(waited);
     }
 }
 
 static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm_error *err) {
-    struct fdm_world *w = fdm_world_of(ranks);
+    struct fdm_world *w = ranks->user;
     const size_t most = what->send_bytes > what->receive_bytes ? what->send_bytes : what->receive_bytes;
     fdm_status status = FDM_OK;
     for (size_t at = 0; at < most && status == FDM_OK; at += CHUNK) {
@@ -176,6 +200,25 @@ fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     return status;
 }
 
+void fdm_world_set_patience(struct fdm_world *w, double timeout, double hurry) {
+    pthread_mutex_lock(&w->lock);
+    w->ranks.timeout = timeout;
+    w->hurry = hurry;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void fdm_world_await_first(struct fdm_world *w) {
+    const double begun = now();
+    const struct timespec tenth = {.tv_nsec = 100000000};
+    int noticed = w->lost_rank > 0; /* a rank that waits for another one may be ahead of rank 0 in noticing */
+    while (w->broken && w->ranks.rank && now() - begun < (noticed ? grace : 1)) {
+        pthread_mutex_lock(&w->lock);
+        if (!noticed) (void)MPI_Iprobe(0, NOTICE, MPI_COMM_WORLD, &noticed, MPI_STATUS_IGNORE);
+        pthread_mutex_unlock(&w->lock);
+        (void)nanosleep(&tenth, NULL);
+    }
+}
+
 void fdm_world_leave(struct fdm_world *w, fdm_status status) {
     if (!w->begun) return;
     if (w->broken) (void)MPI_Abort(MPI_COMM_WORLD, (int)status);
@@ -191,6 +234,13 @@ fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but this program is built without MPI: make MPI=1 (apt "
                     "install libopenmpi-dev or libmpich-dev)", size);
 }
+
+void fdm_world_set_patience(struct fdm_world *w, double timeout, double hurry) {
+    w->ranks.timeout = timeout;
+    w->hurry = hurry;
+}
+
+void fdm_world_await_first(struct fdm_world *w) { (void)w; }
 
 void fdm_world_leave(struct fdm_world *w, fdm_status status) {
     (void)w;
