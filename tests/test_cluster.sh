@@ -60,6 +60,14 @@ failing() {
     refused 3 "nothing.safetensors: cannot open" 3 sample --model nothing.safetensors --grid "$tmp/never.png"
     refused 4 "rank 1: $tmp/blocked/000005.png" 2 sample -q --model "$model" --steps 2 --seeds 0-6 --outdir "$tmp/blocked"
     refused 3 "nothing.zip: cannot open" 2 metric nothing.zip
+    # What each rank sees under the name that has RANK in it.
+    cp "$model" "$tmp/model0.safetensors" && cp "$model" "$tmp/model1.safetensors"
+    cp data/emoji32.zip "$tmp/set0.zip" && cp tests/golden/data_toy16.zip "$tmp/set1.zip"
+    printf x | dd of="$tmp/model1.safetensors" bs=1 seek=$(($(stat -c %s "$model") - 4)) conv=notrunc status=none
+    printf '#!/usr/bin/env bash\nexec %q "${@/RANK/${OMPI_COMM_WORLD_RANK:-$PMI_RANK}}"\n' "$fdm" >"$tmp/each"
+    chmod +x "$tmp/each"
+    fdm=$tmp/each refused 3 "rank 1: $tmp/model1.safetensors: not what rank 0 has: its checksum is" 2 sample -q --model "$tmp/modelRANK.safetensors" --steps 2 --outdir "$tmp/never"
+    fdm=$tmp/each refused 3 "rank 1: $tmp/set1.zip: not what rank 0 has: the number of its images is" 2 metric -q "$tmp/setRANK.zip"
     refused 4 "cannot write" 2 metric data/emoji32.zip --save-stats "$tmp/none/x.npz"
 }
 

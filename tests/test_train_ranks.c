@@ -1,11 +1,12 @@
 /* test_train_ranks.c - whole training runs over ranks that are threads: the files of one rank, another number of ranks, a
- * damaged image, a wish to stop, weights that a fault has changed, a rank that is lost. */
+ * damaged image, a wish to stop, other data, weights that a fault has changed, a rank that is lost. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "archives.h"
 #include "base/base.h"
 #include "fdm/train.h"
 #include "io_util.h"
@@ -14,6 +15,7 @@
 /* A run, and how each rank takes part. */
 struct job {
     char dir[300], data[300];
+    char other_data[300]; /* what rank 1 sees instead; "": the same */
     double images;
     bool resume, spoil;
     int lost_at; /* the message before which rank 1 is lost, counted from 0 in the update that follows 16 images; -1: never */
@@ -68,7 +70,7 @@ static void train(const fdm_ranks *r, void *user) {
     const fdm_run_options run = {.threads = 1, .ranks = &watched};
     fdm_error err = {0};
     fdm_train_settings s = fdm_train_defaults();
-    s.data = j->data;
+    s.data = r->rank == 1 && j->other_data[0] ? j->other_data : j->data;
     s.cond = 1;
     s.batch = 8;
     s.batch_gpu = 4;
@@ -174,6 +176,37 @@ START_TEST(a_batch_that_does_not_split) {
 }
 END_TEST
 
+/* Four images with their classes, the last one as it is told. */
+static void write_set(char path[300], const char *name, int seed, int class) {
+    struct archive *a = archive_fresh();
+    char json[200];
+    size_t bytes;
+    for (int i = 0; i < 4; i++) {
+        snprintf(json, sizeof json, "%d.png", i);
+        archive_picture(a, json, i < 3 ? i : seed, 16, 16, 3);
+    }
+    snprintf(json, sizeof json, "{\"labels\": [[\"0.png\", 0], [\"1.png\", 1], [\"2.png\", 2], [\"3.png\", %d]]}", class);
+    archive_text(a, "dataset.json", json);
+    unsigned char *zip = archive_finished(a, &bytes);
+    snprintf(path, 300, "%s", scratch(name));
+    write_bytes(path, zip, bytes);
+    free(zip);
+}
+
+START_TEST(other_data_are_found) {
+    struct job j = make_job("other", 48);
+    write_set(j.data, "set.zip", 3, 0);
+    j.expected = FDM_BAD_INPUT;
+    write_set(j.other_data, "other_image.zip", 4, 0);
+    j.mention = "other_image.zip: not what rank 0 has: the checksum of the images' names, sizes and contents is ";
+    run_thread_ranks(2, 60, train, &j);
+    j.dir[strlen(j.dir) - 1] = '2';
+    write_set(j.other_data, "other_label.zip", 3, 1);
+    j.mention = "other_label.zip: not what rank 0 has: the checksum of the labels is ";
+    run_thread_ranks(2, 60, train, &j);
+}
+END_TEST
+
 START_TEST(changed_weights_are_found) {
     struct job j = make_job("faulty", 48);
     j.spoil = true;
@@ -219,6 +252,7 @@ int main(void) {
     tcase_add_test(tc, stopped_and_gone_on_with);
     tcase_add_test(tc, a_damaged_image_ends_all);
     tcase_add_test(tc, a_batch_that_does_not_split);
+    tcase_add_test(tc, other_data_are_found);
     tcase_add_test(tc, changed_weights_are_found);
     tcase_add_test(tc, a_lost_rank_leaves_a_state);
     suite_add_tcase(suite, tc);

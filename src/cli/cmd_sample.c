@@ -469,6 +469,8 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     if (status == FDM_OK) status = check_outputs(&j, err); /* bad input leaves no folder behind */
     if (status == FDM_OK && o->save_tensors) status = start_record(&j, err);
     status = fdm_ranks_agree(j.ranks, status, NULL, err);
+    if (status == FDM_OK) status = fdm_input_check_same(j.ranks, o->model, err);
+    if (status == FDM_OK && o->latents) status = fdm_input_check_same(j.ranks, o->latents, err);
     if (status == FDM_OK) {
         fdm_progress_start(&j.progress, cli, "sampling", j.ranks ? "evaluations on each rank" : "evaluations",
                            fdm_ranks_share_for(j.ranks, j.n, 0).end * fdm_sample_nfe(&j.how));
