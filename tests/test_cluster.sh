@@ -25,7 +25,7 @@ refused() {
     shift 2
     over "$@" >"$tmp/out" 2>"$tmp/err"
     code=$?
-    if [ "$code" = "$want" ] && [ "$(grep -c '^fdm ' "$tmp/err")" = 1 ] && grep -qF "$message" "$tmp/err"; then
+    if [ "$code" = "$want" ] && [ "$(grep -c '^fdm[ :]' "$tmp/err")" = 1 ] && grep -qF "$message" "$tmp/err"; then
         ok "$1 ranks: $message ($want)"
     else
         fail "$1 ranks: exit code $code instead of $want, or not one line with \"$message\": $(head -c 600 "$tmp/err")"
@@ -55,7 +55,11 @@ measuring() {
     verdict "metric on 3 ranks: statistics" "$fdm" compare "$tmp/one.npz" "$tmp/many.npz"
 }
 
+help_once() { [ "$(over 3 help sample | grep -c '^usage: ')" = 1 ]; }
 failing() {
+    refused 2 "unknown command trian; did you mean fdm train?" 3 trian
+    refused 2 "fdm denoise: started as one of 3 processes, but fdm denoise does not share its work among them" 3 denoise --out "$tmp/never.npz"
+    verdict "3 ranks: help once" help_once
     mkdir -p "$tmp/blocked/000005.png/x"
     refused 3 "nothing.safetensors: cannot open" 3 sample --model nothing.safetensors --grid "$tmp/never.png"
     refused 4 "rank 1: $tmp/blocked/000005.png" 2 sample -q --model "$model" --steps 2 --seeds 0-6 --outdir "$tmp/blocked"

@@ -126,10 +126,17 @@ done:
     return status;
 }
 
+/* Several of these would each do all of the work, and write over each other's files. */
+static fdm_status check_alone(const struct fdm_command *command, int launched, fdm_error *err) {
+    if (launched <= 1) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but fdm %s does not share its work among them; start it "
+                    "once (train, sample and metric do)", launched, command->name);
+}
+
 /* The same, on all ranks of a command that may run over several. */
 static fdm_status run_over_ranks(const struct fdm_command *command, int argc, char **argv, struct fdm_world *world,
                                  fdm_error *err) {
-    fdm_status status = command->over_ranks ? fdm_world_join(world, err) : FDM_OK;
+    fdm_status status = command->over_ranks ? fdm_world_join(world, err) : check_alone(command, fdm_world_launched(world), err);
     if (status == FDM_OK) status = run_command(command, argc, argv, world, err);
     if (!world->broken) status = fdm_ranks_agree(&world->ranks, status, NULL, err);
     if (world->ranks.size > 1) fdm_ignore_signals(); /* a launcher may end all once the first of them has ended */
@@ -188,18 +195,20 @@ int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : NULL;
     const struct fdm_command *command = NULL;
     struct fdm_world world = FDM_WORLD_ALONE;
-    world.asked = fdm_stop_if_interrupted;
     fdm_error err = {0};
     fdm_status status = FDM_OK;
+    world.asked = fdm_stop_if_interrupted;
 
     reserve_standard_streams();
     spin_briefly(argv);
     atexit(on_exit_of_others);
     fdm_catch_signals();
+    (void)fdm_world_launched(&world);
     if (!name || strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        status = help(name ? argc - 2 : 0, argv + 2, &err);
-    else if (strcmp(name, "--version") == 0)
-        print_version();
+        status = world.silent ? FDM_OK : help(name ? argc - 2 : 0, argv + 2, &err);
+    else if (strcmp(name, "--version") == 0) {
+        if (!world.silent) print_version();
+    }
     else if ((command = find_command(name)))
         status = run_over_ranks(command, argc - 2, argv + 2, &world, &err);
     else

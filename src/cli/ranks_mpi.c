@@ -37,6 +37,11 @@ static int launched_task(void) {
     return rank >= 0 ? rank : number_of(slurm, 1, 0);
 }
 
+int fdm_world_launched(struct fdm_world *w) {
+    w->silent = launched_task() > 0;
+    return launched_size();
+}
+
 #ifdef FDM_HAVE_MPI
 #include <mpi.h>
 
@@ -171,19 +176,20 @@ void fdm_world_library(char out[FDM_WORLD_LIBRARY]) {
     snprintf(out, FDM_WORLD_LIBRARY, "%.*s", FDM_WORLD_LIBRARY - 1, text);
 }
 
-static fdm_status check_launcher(const struct fdm_world *w, fdm_error *err) {
+/* launched: how many processes there should be. */
+static fdm_status check_launcher(const struct fdm_world *w, int launched, fdm_error *err) {
     char library[FDM_WORLD_LIBRARY];
-    if (w->ranks.size > 1 || launched_size() <= 1) return FDM_OK;
+    if (w->ranks.size > 1 || launched <= 1) return FDM_OK;
     fdm_world_library(library);
     return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but they do not find each other: this program is built "
-                    "with %s; use its mpirun, or srun --mpi=pmix or pmi2 as that MPI wants", launched_size(), library);
+                    "with %s; use its mpirun, or srun --mpi=pmix or pmi2 as that MPI wants", launched, library);
 }
 
 fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     int level = 0;
     fdm_status status = FDM_OK;
-    w->silent = launched_task() > 0;
-    if (launched_rank() < 0) return check_launcher(w, err);
+    const int launched = fdm_world_launched(w);
+    if (launched_rank() < 0) return check_launcher(w, launched, err);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         return fdm_fail(err, FDM_NO_RESOURCE, "MPI does not start");
     w->begun = true;
@@ -195,7 +201,7 @@ fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     w->ranks.timeout = default_timeout;
     if (level < MPI_THREAD_SERIALIZED && w->ranks.size > 1)
         status = fdm_fail(err, FDM_NO_RESOURCE, "this MPI cannot be used by several threads (MPI_THREAD_SERIALIZED)");
-    if (status == FDM_OK) status = check_launcher(w, err);
+    if (status == FDM_OK) status = check_launcher(w, launched, err);
     if (w->ranks.size > 1) w->silent = w->ranks.rank > 0;
     return status;
 }
@@ -228,8 +234,7 @@ void fdm_world_leave(struct fdm_world *w, fdm_status status) {
 #else
 
 fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
-    const int size = launched_size();
-    w->silent = launched_task() > 0;
+    const int size = fdm_world_launched(w);
     if (size <= 1) return FDM_OK;
     return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but this program is built without MPI: make MPI=1 (apt "
                     "install libopenmpi-dev or libmpich-dev)", size);

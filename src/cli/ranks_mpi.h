@@ -19,6 +19,9 @@ struct fdm_world {
     bool silent;          /* another rank says what is to be said */
 };
 
+/* How many processes a launcher says it has started, 1 where there is none, by the environment alone; sets world->silent on all
+ * but the first. */
+int fdm_world_launched(struct fdm_world *world);
 /* Joins the ranks, where a launcher has set the environment for it; elsewhere costs nothing and is alone.  Initialise *world
  * with FDM_WORLD_ALONE.  Errors: FDM_BAD_USAGE (started as one of several by a launcher that this program does not
  * understand), FDM_NO_RESOURCE. */
