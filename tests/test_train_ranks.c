@@ -11,12 +11,14 @@
 #include "fdm/train.h"
 #include "io_util.h"
 #include "thread_ranks.h"
+#include "train/training.h"
 
 /* A run, and how each rank takes part. */
 struct job {
     char dir[300], data[300];
     char other_data[300]; /* what rank 1 sees instead; "": the same */
     double images;
+    int threads; /* of each; 0: one */
     bool resume, spoil;
     int lost_at; /* the message before which rank 1 is lost, counted from 0 in the update that follows 16 images; -1: never */
     int stop_rank; /* asks to stop from the start; -1: none does */
@@ -67,7 +69,7 @@ static void train(const fdm_ranks *r, void *user) {
     watched.user = &p;
     watched.exchange = exchange;
     const fdm_train_hooks hooks = {.user = &p, .sample = sample, .stop = stop};
-    const fdm_run_options run = {.threads = 1, .ranks = &watched};
+    const fdm_run_options run = {.threads = j->threads ? j->threads : 1, .ranks = &watched};
     fdm_error err = {0};
     fdm_train_settings s = fdm_train_defaults();
     s.data = r->rank == 1 && j->other_data[0] ? j->other_data : j->data;
@@ -207,6 +209,39 @@ START_TEST(other_data_are_found) {
 }
 END_TEST
 
+START_TEST(cores_that_idle_or_are_fought_for) {
+    char line[256];
+    struct fdm_seat seats[] = {{7, 8, 1, 64}, {7, 8, 1, 64}, {9, 99, 64, 64}}; /* mpirun -n 2 of Open MPI; another node */
+    ck_assert(fdm_seats_remark(line, seats, 3));
+    ck_assert_ptr_nonnull(strstr(line, "the 2 ranks of this node are tied to 2 of its 64 cores"));
+    for (int i = 0; i < 2; i++) seats[i].usable = 64; /* --bind-to none */
+    ck_assert(!fdm_seats_remark(line, seats, 3));
+    for (int i = 0; i < 2; i++) seats[i].threads = 33;
+    ck_assert(fdm_seats_remark(line, seats, 3));
+    ck_assert_ptr_nonnull(strstr(line, "have 66 threads for 64 cores, and wait for each other; --threads 32 would fit"));
+    for (int i = 0; i < 2; i++) seats[i] = (struct fdm_seat){7, 31, 32, 64}; /* one to a socket */
+    ck_assert(!fdm_seats_remark(line, seats, 3));
+    seats[0].usable = 16, seats[0].threads = 16;
+    ck_assert(!fdm_seats_remark(line, seats, 2)); /* 48 of 64, by 47 threads */
+}
+END_TEST
+
+/* The line of a run that says it, of one too many threads on whatever this machine has. */
+START_TEST(ranks_say_their_threads) {
+    struct job j = make_job("threads", 8);
+    j.threads = (int)sysconf(_SC_NPROCESSORS_ONLN) / 2 + 1;
+    char path[400], want[64];
+    size_t bytes;
+    run_thread_ranks(2, 60, train, &j);
+    snprintf(path, sizeof path, "%s/log.txt", j.dir);
+    snprintf(want, sizeof want, "each with 4 images of an update; %d threads on ", j.threads);
+    char *log = (char *)read_bytes(path, &bytes);
+    ck_assert_ptr_nonnull(memmem(log, bytes, want, strlen(want)));
+    ck_assert_ptr_nonnull(memmem(log, bytes, "\nwarning: the 2 ranks of this node ", 35));
+    free(log);
+}
+END_TEST
+
 START_TEST(changed_weights_are_found) {
     struct job j = make_job("faulty", 48);
     j.spoil = true;
@@ -253,6 +288,8 @@ int main(void) {
     tcase_add_test(tc, a_damaged_image_ends_all);
     tcase_add_test(tc, a_batch_that_does_not_split);
     tcase_add_test(tc, other_data_are_found);
+    tcase_add_test(tc, cores_that_idle_or_are_fought_for);
+    tcase_add_test(tc, ranks_say_their_threads);
     tcase_add_test(tc, changed_weights_are_found);
     tcase_add_test(tc, a_lost_rank_leaves_a_state);
     suite_add_tcase(suite, tc);

@@ -430,7 +430,7 @@ const struct fdm_command fdm_cmd_train = {
     .examples =
         "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10\n"
         "  fdm train --outdir runs --data cifar10.zip --precond fdm_edm --warmup_ite 400 --batch-gpu 8 -n\n"
-        "  mpirun -n 4 fdm train --outdir runs --data cifar10.zip --batch 512 --batch-gpu 16 --threads 8\n"
+        "  mpirun --bind-to none -n 4 fdm train --outdir runs --data cifar10.zip --batch 512 --batch-gpu 16 --threads 8\n"
         "  fdm train --resume runs/00000-emoji32-cond-ddpmpp-fdm_edm-batch64 --duration 1\n",
     .options = options,
     .defaults = &defaults,

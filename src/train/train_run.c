@@ -190,7 +190,8 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
         fdm_training_describe(&text, &t);
         fdm_run_dir_say(&t.dir, "run directory %s\n%s", run_dir, text.bytes ? text.bytes : "");
         fdm_text_free(&text);
-        status = train_loop(&t, err);
+        status = fdm_training_check_seats(&t, err);
+        if (status == FDM_OK) status = train_loop(&t, err);
     }
     status = fdm_ranks_agree(t.ranks, status, NULL, err);
     end(&t);

@@ -82,6 +82,15 @@ fdm_status fdm_training_choose_round(struct fdm_training *t, fdm_error *err);
 fdm_status fdm_training_write_options(struct fdm_training *t, fdm_error *err);
 fdm_status fdm_training_write_reals(struct fdm_training *t, fdm_error *err);
 void fdm_training_describe(struct fdm_text *text, const struct fdm_training *t);
+/* Where a rank sits: its node, its threads, the cores that it may use and those that the node has. */
+struct fdm_seat {
+    uint32_t host; /* CRC-32 of its name */
+    int32_t threads, usable, cores;
+};
+/* What is wrong with the seats of the ranks on rank 0's node, a line; false if nothing is. */
+bool fdm_seats_remark(char line[256], const struct fdm_seat *seats, int count);
+/* Collective: rank 0 says it. */
+fdm_status fdm_training_check_seats(struct fdm_training *t, fdm_error *err);
 
 /* --- training_state.c --- */
 fdm_status fdm_training_save(struct fdm_training *t, fdm_error *err);
