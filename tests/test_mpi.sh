@@ -230,34 +230,34 @@ verdict "a rank that hangs: a whole state to go on from" "$fdm" train --resume "
 # The first rank hangs in what it writes: the option says for how long the others wait for that, too.
 first_writes() {
     timeout -k 5 $limit "mpirun.$kind" -n 2 "$build/fdm-$kind" sample -q --model tests/golden_extra/shapes16_fdm_edm.safetensors \
-        --steps 2 --seeds 0,1 --rank-timeout 3 --save-tensors "$tmp/never.safetensors" >"$tmp/out" 2>"$tmp/err" </dev/null
+        --steps 2 --seeds 0,1 --rank-timeout 3 --save-tensors "$tmp/never.safetensors" >"$tmp/never.out" 2>&1 </dev/null
     local code=$?
-    [ $code = 4 ] && grep -q '^fdm sample: rank 1 waits for rank 0 of 2, ' "$tmp/err" && return 0
+    [ $code = 4 ] && grep -q '^fdm sample: rank 1 waits for rank 0 of 2, ' "$tmp/never.out" && return 0
     echo "exit code $code"
-    head -n 5 "$tmp/err"
+    head -n 5 "$tmp/never.out"
     return 1
 }
-echo 60 >"$tmp/slow"
-verdict "rank 0 hangs while it writes" slowly first_writes
-rm -f "$tmp/slow"
-
-# Patience of 300 s, but a scheduler asks to stop: rank 0 saves without the one that hangs.
-dir=$tmp/hurries
-start "$dir/network-snapshot-*" 2 --outdir "$dir" "${rare[@]}" "${net[@]}" --duration 1
-verdict "rank 1 stops" signal_rank "$dir" STOP 1
-verdict "rank 0 is asked to stop" signal_rank "$dir" TERM 0
-verdict "it does not wait for ever" ended "4"
-verdict "it does not wait for ever: one line says why" grep -q '^fdm train: rank 0 waits for rank 1 of 2, ' "$tmp/err"
-verdict "it does not wait for ever: rank 0 has saved" grep -q '^the run ends at .* images, saved' "$dir/log.txt"
-verdict "it does not wait for ever: a whole state to go on from" "$fdm" train --resume "$dir" -q --duration 0.000001
-# Who is merely behind is waited for.
 patience() {
     "${MAKE:-make}" --no-print-directory FDM_QUIET_CONFIG=1 BUILD="$build" CC="${CC:-gcc}" "$build/tests/mpi/patience-$kind" || return
     timeout -k 5 60 "mpirun.$kind" -n 2 "$build/tests/mpi/patience-$kind"
     [ $? = 4 ]
 }
-verdict "rank 0 waits twice as long as before, from when it is asked" patience
-# Nor is it lost if the others draw while rank 0, which was asked, no longer does.
+
+# Patience of 300 s, but a scheduler asks to stop: rank 0 saves without the one that hangs, after ten seconds.
+dir=$tmp/hurries
+start "$dir/network-snapshot-*" 2 --outdir "$dir" "${rare[@]}" "${net[@]}" --duration 1
+verdict "rank 1 stops" signal_rank "$dir" STOP 1
+verdict "rank 0 is asked to stop" signal_rank "$dir" TERM 0
+# Meanwhile:
+echo 60 >"$tmp/slow"
+verdict "rank 0 hangs while it writes" slowly first_writes
+rm -f "$tmp/slow"
+verdict "who is merely behind is waited for, twice as long as before and from when it is asked" patience
+verdict "it does not wait for ever" ended "4"
+verdict "it does not wait for ever: one line says why" grep -q '^fdm train: rank 0 waits for rank 1 of 2, ' "$tmp/err"
+verdict "it does not wait for ever: rank 0 has saved" grep -q '^the run ends at .* images, saved' "$dir/log.txt"
+verdict "it does not wait for ever: a whole state to go on from" "$fdm" train --resume "$dir" -q --duration 0.000001
+# Nor is a rank lost that still draws when rank 0, which was asked, no longer does.
 if [ "$full" = full ]; then
     dir=$tmp/draws
     start "$dir/network-snapshot-*" 2 --outdir "$dir" --data $data --tick 1000 --nosubdir -q "${net[@]}" --duration 1 --image-steps 1000

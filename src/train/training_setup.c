@@ -172,9 +172,9 @@ static struct fdm_seat own_seat(const struct fdm_training *t) {
 }
 
 bool fdm_seats_remark(char line[256], const struct fdm_seat *seats, int count) {
-    int64_t ranks = 0, threads = 0, usable = 0;
+    int64_t ranks = 1, threads = seats[0].threads, usable = seats[0].usable;
     const int64_t cores = seats[0].cores;
-    for (int i = 0; i < count; i++) {
+    for (int i = 1; i < count; i++) {
         if (seats[i].host != seats[0].host) continue;
         ranks++;
         threads += seats[i].threads;
@@ -198,11 +198,12 @@ fdm_status fdm_training_check_seats(struct fdm_training *t, fdm_error *err) {
     struct fdm_seat *seats = calloc((size_t)size, sizeof *seats);
     fdm_status status = seats ? FDM_OK : fdm_fail_oom(err, "ranks", (size_t)size * sizeof *seats);
     status = fdm_ranks_agree(t->ranks, status, NULL, err);
-    if (status == FDM_OK) {
+    if (status == FDM_OK && seats) {
         seats[t->ranks->rank] = own_seat(t);
         status = fdm_ranks_gather(t->ranks, seats, sizeof *seats, size, err);
     }
-    if (status == FDM_OK && fdm_ranks_is_first(t->ranks) && fdm_seats_remark(line, seats, size)) fdm_run_dir_say(&t->dir, "%s", line);
+    if (status == FDM_OK && seats && fdm_ranks_is_first(t->ranks) && fdm_seats_remark(line, seats, size))
+        fdm_run_dir_say(&t->dir, "%s", line);
     free(seats);
     return status;
 }

@@ -7,7 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-int fsync(int fd);
 int MPI_Finalize(void);
 extern int PMPI_Finalize(void) __attribute__((weak)); /* absent in programs that are not over MPI */
 
