@@ -191,8 +191,14 @@ $(BUILD)/src/cli/ranks_mpi.$(1).o: $(MPI_SRC) $(BUILD)/flags.stamp
 $(BUILD)/fdm-$(1) $(if $(filter $(1),$(MPI_KIND)),$(BUILD)/fdm): $(CLI_OBJ) $(BUILD)/src/cli/ranks_mpi.$(1).o $(BUILD)/libfdm.a $(BUILD)/objects.stamp
 	@echo "  LINK  $$@"
 	$(Q)$$(CC) $$(CFLAGS_ALL) $$(LDFLAGS) -o $$@ $$(filter %.o %.a,$$^) $$(CAIRO_LIBS) $$(LIBS) $$(call mpi_libs,$(1))
+$(BUILD)/tests/mpi/patience-$(1): $(BUILD)/tests/mpi/patience.o $(BUILD)/src/cli/ranks_mpi.$(1).o $(BUILD)/libfdm.a
+	$(Q)$$(CC) $$(CFLAGS_ALL) $$(LDFLAGS) -o $$@ $$^ $$(LIBS) $$(call mpi_libs,$(1))
 endef
 $(foreach m,none $(MPIS),$(eval $(call mpi_rules,$(m))))
+
+$(BUILD)/tests/mpi/slow_calls.so: tests/mpi/slow_calls.c $(BUILD)/flags.stamp
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -fvisibility=default -shared -o $@ $<
 
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags.stamp
 	@mkdir -p $(@D)

@@ -25,7 +25,7 @@ refused() {
     shift 2
     over "$@" >"$tmp/out" 2>"$tmp/err"
     code=$?
-    if [ "$code" = "$want" ] && [ "$(grep -c '^fdm ' "$tmp/err")" = 1 ] && grep -qF "$message" "$tmp/err"; then
+    if [ "$code" = "$want" ] && [ "$(grep -c '^fdm[ :]' "$tmp/err")" = 1 ] && grep -qF "$message" "$tmp/err"; then
         ok "$1 ranks: $message ($want)"
     else
         fail "$1 ranks: exit code $code instead of $want, or not one line with \"$message\": $(head -c 600 "$tmp/err")"
@@ -55,11 +55,23 @@ measuring() {
     verdict "metric on 3 ranks: statistics" "$fdm" compare "$tmp/one.npz" "$tmp/many.npz"
 }
 
+help_once() { [ "$(over 3 help sample | grep -c '^usage: ')" = 1 ]; }
 failing() {
+    refused 2 "unknown command trian; did you mean fdm train?" 3 trian
+    refused 2 "fdm denoise: started as one of 3 processes, but fdm denoise does not share its work among them" 3 denoise --out "$tmp/never.npz"
+    verdict "3 ranks: help once" help_once
     mkdir -p "$tmp/blocked/000005.png/x"
     refused 3 "nothing.safetensors: cannot open" 3 sample --model nothing.safetensors --grid "$tmp/never.png"
     refused 4 "rank 1: $tmp/blocked/000005.png" 2 sample -q --model "$model" --steps 2 --seeds 0-6 --outdir "$tmp/blocked"
     refused 3 "nothing.zip: cannot open" 2 metric nothing.zip
+    # What each rank sees under the name that has RANK in it.
+    cp "$model" "$tmp/model0.safetensors" && cp "$model" "$tmp/model1.safetensors"
+    cp data/emoji32.zip "$tmp/set0.zip" && cp tests/golden/data_toy16.zip "$tmp/set1.zip"
+    printf x | dd of="$tmp/model1.safetensors" bs=1 seek=$(($(stat -c %s "$model") - 4)) conv=notrunc status=none
+    printf '#!/usr/bin/env bash\nexec %q "${@/RANK/${OMPI_COMM_WORLD_RANK:-$PMI_RANK}}"\n' "$fdm" >"$tmp/each"
+    chmod +x "$tmp/each"
+    fdm=$tmp/each refused 3 "rank 1: $tmp/model1.safetensors: not what rank 0 has: its checksum is" 2 sample -q --model "$tmp/modelRANK.safetensors" --steps 2 --outdir "$tmp/never"
+    fdm=$tmp/each refused 3 "rank 1: $tmp/set1.zip: not what rank 0 has: the number of its images is" 2 metric -q "$tmp/setRANK.zip"
     refused 4 "cannot write" 2 metric data/emoji32.zip --save-stats "$tmp/none/x.npz"
 }
 
@@ -100,7 +112,7 @@ for name in scancel scontrol; do printf '#!/usr/bin/env bash\necho "%s $*" >>"$C
 cat >"$tmp/bin/trains" <<'EOF'
 #!/usr/bin/env bash
 echo "fdm $*" >>"$CALLS"
-trap 'exit 130' TERM
+trap '[ -z "${STATE:-}" ] || echo >"$STATE"; exit "${CODE:-130}"' TERM
 echo $$ >"$CALLS.pid"
 [ -z "${SIGNAL:-}" ] || { kill -USR1 "$PPID"; for i in {1..50}; do sleep 0.1; done; }
 exit "${CODE:-0}"
@@ -126,9 +138,16 @@ mkdir "$tmp/run" && : >"$tmp/run/training_options.json"
 recipe 130 "train.sbatch goes on with it, and hands on its code" "${slurm[@]}" FDM=trains CODE=130 FDM_SRUN_MPI=pmi2 bash recipes/train.sbatch "$tmp/run"
 called "... with --resume" "srun --mpi=pmi2 $bind trains train --resume $tmp/run $pinned"
 verdict "... and is not queued again when something else stops it" bash -c "! grep -q scontrol $CALLS"
-recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 bash recipes/train.sbatch "$tmp/run"
+state=$tmp/run/training-state-000000008.safetensors
+recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 STATE="$state" bash recipes/train.sbatch "$tmp/run"
 called "... tells the ranks" "scancel --signal=TERM 77"
 called "... and is queued again" "scontrol requeue 77"
+verdict "... and leaves nothing behind" test ! -e "$tmp/run/.asked-to-stop"
+recipe 0 "train.sbatch: srun ends a rank before it has ended by itself" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 STATE="$state" bash recipes/train.sbatch "$tmp/run"
+called "... and is queued again, for a state has been saved" "scontrol requeue 77"
+touch -d '1 minute ago' "$state"
+recipe 143 "train.sbatch: the ranks end without a state" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 bash recipes/train.sbatch "$tmp/run"
+verdict "... and is not queued again" bash -c "! grep -q scontrol $CALLS"
 recipe 2 "train.sbatch wants a power of two" "${slurm[@]}" SLURM_NTASKS=6 FDM=trains bash recipes/train.sbatch "$tmp/run"
 recipe 2 "fdm.sbatch wants an allocation" env FDM=trains bash recipes/fdm.sbatch sample
 recipe 2 "fdm.sbatch wants a command" "${slurm[@]}" bash recipes/fdm.sbatch

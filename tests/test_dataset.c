@@ -134,6 +134,34 @@ static void write_picture(const char *name, int seed, int side) {
     free(png);
 }
 
+/* Of two images, one of them under that name and from that seed, and their labels. */
+static fdm_dataset_checksums checksum_of(const char *name, int seed, const char *json, bool use_labels) {
+    struct archive *a = archive_fresh();
+    unsigned char *bytes;
+    archive_picture(a, "a.png", 1, 8, 8, 3);
+    archive_picture(a, name, seed, 8, 8, 3);
+    archive_text(a, "dataset.json", json);
+    fdm_dataset *set = archive_open(a, &bytes, &(fdm_dataset_options){.use_labels = use_labels});
+    const fdm_dataset_checksums sums = fdm_dataset_checksum(set);
+    fdm_dataset_free(&set);
+    free(bytes);
+    return sums;
+}
+
+START_TEST(checksums) {
+    static const char classes[] = "{\"labels\": [[\"a.png\", 0], [\"b.png\", 1]]}", others[] = "{\"labels\": [[\"a.png\", 1], [\"b.png\", 0]]}";
+    static const char vectors[] = "{\"labels\": [[\"a.png\", [0, 1]], [\"b.png\", [1, 0]]]}";
+    const fdm_dataset_checksums first = checksum_of("b.png", 2, classes, true), none = checksum_of("b.png", 2, classes, false);
+    const fdm_dataset_checksums again = checksum_of("b.png", 2, classes, true), order = checksum_of("b.png", 2, others, true);
+    ck_assert(again.images == first.images && again.labels == first.labels);
+    ck_assert(none.images == first.images && none.labels == 0);
+    ck_assert(order.images == first.images && order.labels != first.labels);
+    ck_assert(checksum_of("b.png", 2, vectors, true).labels != first.labels);
+    ck_assert(checksum_of("b.png", 3, classes, true).images != first.images); /* of the same size: nothing is compressed */
+    ck_assert(checksum_of("c.png", 2, classes, false).images != first.images);
+}
+END_TEST
+
 START_TEST(folders) {
     fdm_dataset *set;
     fdm_error err;
@@ -436,6 +464,7 @@ int main(void) {
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, published_set);
     tcase_add_test(tc, archives);
+    tcase_add_test(tc, checksums);
     tcase_add_test(tc, folders);
     tcase_add_test(tc, bad_labels);
     tcase_add_test(tc, label_vectors);

@@ -76,10 +76,25 @@ static void agree_on_failures(const fdm_ranks *r, void *user) {
     ck_assert_str_eq(err.message, "trouble 0");
 }
 
+/* The last rank has another number of them. */
+static void compare_facts(const fdm_ranks *r, void *user) {
+    (void)user;
+    fdm_error err = {0};
+    const fdm_ranks_fact same[] = {{"its size", 7}, {"its checksum", INT64_MAX}};
+    ck_assert_int_eq(fdm_ranks_check_same(r, "x.zip", same, 2, &err), FDM_OK);
+    const fdm_ranks_fact facts[] = {{"its size", 7}, {"its checksum", 10 + (r->rank > 0 && r->rank == r->size - 1)}};
+    const fdm_status status = fdm_ranks_check_same(r, "x.zip", facts, 2, &err);
+    char expected[100];
+    snprintf(expected, sizeof expected, "rank %d: x.zip: not what rank 0 has: its checksum is 11 instead of 10", r->size - 1);
+    ck_assert_int_eq(status, r->size == 1 ? FDM_OK : FDM_BAD_INPUT);
+    if (r->size > 1) ck_assert_str_eq(err.message, expected);
+}
+
 START_TEST(collective_functions) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         run_thread_ranks(sizes[i], 30, tell_and_gather, NULL);
         run_thread_ranks(sizes[i], 30, agree_on_failures, NULL);
+        run_thread_ranks(sizes[i], 30, compare_facts, NULL);
     }
 }
 END_TEST

@@ -65,6 +65,13 @@ FDM_API int fdm_dataset_label_dim(const fdm_dataset *set);  /* 0 without labels 
 /* The entry's name; NULL if there is no such index. */
 FDM_API const char *fdm_dataset_name(const fdm_dataset *set, int64_t index);
 
+/* CRC-32 of what was read when it was opened: of the images' names and sizes, in an archive of their own checksums, too; and of
+ * the labels, 0 without any.  Sets whose checksums differ are not the same; a folder's images are not looked into. */
+typedef struct fdm_dataset_checksums {
+    uint32_t images, labels;
+} fdm_dataset_checksums;
+FDM_API fdm_dataset_checksums fdm_dataset_checksum(const fdm_dataset *set);
+
 /* Pixels of one image, (C,R,R), 0..255.  May be called from several threads at once.
  * Errors: FDM_BAD_INPUT (the entry is damaged, or has changed since), FDM_NO_RESOURCE, FDM_BAD_USAGE (index). */
 FDM_API fdm_status fdm_dataset_image(fdm_dataset *set, int64_t index, uint8_t *pixels, fdm_error *err);

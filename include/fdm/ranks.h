@@ -83,6 +83,17 @@ FDM_API fdm_status fdm_ranks_gather(const fdm_ranks *ranks, void *data, size_t i
 /* The same to every rank. */
 FDM_API fdm_status fdm_ranks_gather_all(const fdm_ranks *ranks, void *data, size_t item_bytes, int64_t count, fdm_error *err);
 
+/* A number that must be the same on every rank, such as a checksum of what each has read. */
+typedef struct fdm_ranks_fact {
+    const char *name; /* "the number of its images": how a message names it */
+    int64_t value;
+} fdm_ranks_fact;
+/* Whether rank 0 has these values, too; `count` and the names are the same everywhere.
+ * Errors, on every rank: FDM_BAD_INPUT "<where>: not what rank 0 has: <name> is <value> instead of <value>", of the first fact
+ * that differs on the lowest rank where one does; FDM_NO_RESOURCE. */
+FDM_API fdm_status fdm_ranks_check_same(const fdm_ranks *ranks, const char *where, const fdm_ranks_fact *facts, int count,
+                                        fdm_error *err);
+
 #ifdef __cplusplus
 }
 #endif

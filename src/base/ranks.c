@@ -1,6 +1,7 @@
 /* ranks.c - sharing, agreeing, telling and gathering, along binomial trees of point-to-point messages. */
 #include "fdm/ranks.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -114,4 +115,20 @@ fdm_status fdm_ranks_agree(const fdm_ranks *ranks, fdm_status mine, unsigned *fl
     if (v.status == FDM_OK) return FDM_OK;
     if (v.rank == 0) return fdm_fail(err, (fdm_status)v.status, "%s", message);
     return fdm_fail(err, (fdm_status)v.status, "rank %d: %s", v.rank, message);
+}
+
+/* --- comparing --- */
+
+fdm_status fdm_ranks_check_same(const fdm_ranks *ranks, const char *where, const fdm_ranks_fact *facts, int count,
+                                fdm_error *err) {
+    fdm_status differ = FDM_OK;
+    for (int i = 0; i < count; i++) {
+        int64_t first = facts[i].value;
+        const fdm_status status = fdm_ranks_broadcast(ranks, &first, sizeof first, err);
+        if (status != FDM_OK) return status;
+        if (differ == FDM_OK && first != facts[i].value)
+            differ = fdm_fail(err, FDM_BAD_INPUT, "%s: not what rank 0 has: %s is %" PRId64 " instead of %" PRId64, where,
+                              facts[i].name, facts[i].value, first);
+    }
+    return fdm_ranks_agree(ranks, differ, NULL, err);
 }

@@ -113,7 +113,7 @@ struct fdm_option {
 #define FDM_OPTION_FLOATLIST(S, field, long_name, lo, hi, value_name, text)                                    \
     {.name = (long_name), .type = FDM_TYPE_FLOATLIST, .offset = FDM_OFFSET(S, field, struct fdm_floatlist), \
      .fmin = (lo), .fmax = (hi), .value = (value_name), .help = (text)}
-/* Of commands over ranks; then fdm_cli_ranks. */
+/* Of commands over ranks, which hand it to fdm_world_set_patience (cli/ranks_mpi.h). */
 #define FDM_OPTION_RANK_TIMEOUT(S, field)                      \
     FDM_OPTION_FLOAT(S, field, "rank-timeout", 0, 1e6, "SEC", \
                      "among MPI ranks: how long one may be waited for; 0: for ever")
@@ -137,6 +137,7 @@ struct fdm_cli {
     int backend;     /* FDM_CLI_BACKEND_* */
     bool quiet, verbose; /* of several ranks all but the first are quiet */
     const fdm_ranks *ranks; /* of a command with `over_ranks`: who shares its work; NULL: it is alone */
+    struct fdm_world *world; /* whose ranks they are; never NULL */
     bool given[FDM_MAX_OPTIONS]; /* by index in the option table; see fdm_cli_given */
 };
 
@@ -158,9 +159,7 @@ struct fdm_command {
 FDM_COMMANDS(FDM_DECLARE_COMMAND)
 #undef FDM_DECLARE_COMMAND
 
-enum { FDM_RANK_TIMEOUT = 300 };
-/* The command's ranks with that timeout, kept in *room; NULL where it is alone. */
-const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room);
+enum { FDM_RANK_TIMEOUT = 300 }; /* default of --rank-timeout */
 
 /* Whether the user gave that option of the command, or the value is its default. */
 bool fdm_cli_given(const struct fdm_cli *cli, const char *option);
@@ -223,5 +222,7 @@ void fdm_catch_signals(void);
 bool fdm_interrupted(void);
 bool fdm_stop_if_interrupted(void *unused); /* an fdm_stop_fn */
 fdm_status fdm_fail_interrupted(fdm_error *err);
+/* From now on none of them does anything: the work is done, and its exit code is to be the last word. */
+void fdm_ignore_signals(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/inputs.h"
+#include "cli/ranks_mpi.h"
 #include "fdm/classifier.h"
 #include "fdm/metric.h"
 #include "fdm/tensorfile.h"
@@ -76,10 +77,17 @@ static fdm_status agree(const struct job *j, fdm_status mine, fdm_error *err) {
 
 /* ---- What goes in ------------------------------------------------------------------------------------------ */
 
+static fdm_status check_same_images(const char *path, const fdm_dataset *set, const struct job *j, fdm_error *err) {
+    const fdm_ranks_fact facts[] = {{"the number of its images", fdm_dataset_count(set)},
+                                    {"the checksum of their names, sizes and contents", fdm_dataset_checksum(set).images}};
+    return fdm_ranks_check_same(j->ranks, path, facts, (int)FDM_ARRAY_LEN(facts), err);
+}
+
 static fdm_status read_images(struct side *side, const struct job *j, fdm_error *err) {
     fdm_dataset *set = NULL;
     fdm_status status = fdm_dataset_open(&set, side->path, &(fdm_dataset_options){.cache_bytes = 1}, err);
     status = agree(j, status, err);
+    if (status == FDM_OK) status = check_same_images(side->path, set, j, err);
     if (status == FDM_OK)
         status = fdm_images_read(&side->images, set, j->o->max_images, (uint64_t)j->o->seed, j->ranks, err);
     fdm_dataset_free(&set);
@@ -89,7 +97,9 @@ static fdm_status read_images(struct side *side, const struct job *j, fdm_error 
 static fdm_status read_side(struct side *side, const char *path, bool as_ref, const struct job *j, fdm_error *err) {
     side->path = path;
     side->is_file = fdm_tensorfile_check_name(path, NULL) == FDM_OK;
-    return side->is_file ? agree(j, fdm_metric_stats_read(&side->stats, path, as_ref, err), err) : read_images(side, j, err);
+    if (!side->is_file) return read_images(side, j, err);
+    const fdm_status status = fdm_input_check_same(j->ranks, path, err);
+    return status == FDM_OK ? agree(j, fdm_metric_stats_read(&side->stats, path, as_ref, err), err) : status;
 }
 
 /* REF against itself: two halves of it. */
@@ -144,7 +154,8 @@ static fdm_status get_classifier(struct job *j, fdm_error *err) {
     fdm_classifier_options train = fdm_classifier_defaults();
     fdm_dataset *set = NULL;
     fdm_status status = FDM_OK;
-    if (j->o->classifier) status = fdm_classifier_load(&j->classifier, j->o->classifier, &how, err);
+    if (j->o->classifier) status = fdm_input_check_same(j->ranks, j->o->classifier, err);
+    if (status == FDM_OK && j->o->classifier) status = fdm_classifier_load(&j->classifier, j->o->classifier, &how, err);
     if (j->o->train_classifier) {
         train.epochs = (int)j->o->epochs;
         train.seed = (uint64_t)j->o->seed;
@@ -349,8 +360,8 @@ static fdm_status work(struct job *j, fdm_error *err) {
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct metric_options *o = values;
-    fdm_ranks room;
-    struct job j = {.cli = cli, .o = o, .ranks = fdm_cli_ranks(cli, o->rank_timeout, &room)};
+    struct job j = {.cli = cli, .o = o, .ranks = cli->ranks};
+    fdm_world_set_patience(cli->world, o->rank_timeout, 0);
     j.measures = cli->nargs > 1 || !(o->train_classifier || o->save_stats);
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK && !(j.results = json_array())) status = fdm_fail_oom(err, "JSON", 0);

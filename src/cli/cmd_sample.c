@@ -9,6 +9,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/inputs.h"
+#include "cli/ranks_mpi.h"
 #include "fdm/denoiser.h"
 #include "fdm/png.h"
 #include "fdm/sample.h"
@@ -456,9 +457,8 @@ static fdm_status check_options(const struct fdm_cli *cli, const struct sample_o
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct sample_options *o = values;
     const fdm_run_options how = fdm_cli_run_options(cli);
-    fdm_ranks room;
-    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors};
-    j.ranks = fdm_cli_ranks(cli, o->rank_timeout, &room);
+    struct job j = {.o = o, .how = solver_options(o), .keep = o->grid || o->save_tensors, .ranks = cli->ranks};
+    fdm_world_set_patience(cli->world, o->rank_timeout, 0);
     fdm_status status = check_options(cli, o, err);
     if (status == FDM_OK) status = fdm_sample_check(&j.how, err);
     if (status == FDM_OK) status = fdm_denoiser_load(&j.denoiser, o->model, &how, err);
@@ -469,6 +469,8 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     if (status == FDM_OK) status = check_outputs(&j, err); /* bad input leaves no folder behind */
     if (status == FDM_OK && o->save_tensors) status = start_record(&j, err);
     status = fdm_ranks_agree(j.ranks, status, NULL, err);
+    if (status == FDM_OK) status = fdm_input_check_same(j.ranks, o->model, err);
+    if (status == FDM_OK && o->latents) status = fdm_input_check_same(j.ranks, o->latents, err);
     if (status == FDM_OK) {
         fdm_progress_start(&j.progress, cli, "sampling", j.ranks ? "evaluations on each rank" : "evaluations",
                            fdm_ranks_share_for(j.ranks, j.n, 0).end * fdm_sample_nfe(&j.how));

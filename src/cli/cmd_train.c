@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/inputs.h"
+#include "cli/ranks_mpi.h"
 #include "fdm/png.h"
 #include "fdm/sample.h"
 #include "fdm/train.h"
@@ -23,6 +24,9 @@ struct train_options {
     int cond, xflip, arch, precond, recompute; /* cond, xflip: index into booleans */
     bool nosubdir, dry_run, warmup_restart;
 };
+
+/* Seconds.  Who has not answered for so long, in work that ranks do in step, is unlikely to: Slurm kills 30 s after it asks to stop. */
+enum { HURRY = 10 };
 
 static const char *const booleans[] = {"0", "1", "false", "true", "no", "yes", NULL}; /* odd: true */
 static const char *const arch_choices[] = {"ddpmpp", "ncsnpp", NULL};
@@ -200,7 +204,7 @@ struct session {
     const struct fdm_cli *cli;
     struct fdm_progress progress;
     fdm_run_options how;
-    fdm_ranks ranks; /* what how.ranks points to among ranks */
+    double rank_timeout;
     bool started;
 };
 
@@ -212,12 +216,17 @@ static void say(void *user, const char *line) {
     (void)fflush(stdout);
 }
 
+/* Ranks are in step from the first update on, but not while they draw: a wish to stop ends that on the rank that is asked at
+ * once, on the others when they are done. */
+static void in_step(const struct session *s, bool yes) { fdm_world_set_patience(s->cli->world, s->rank_timeout, yes ? HURRY : 0); }
+
 static void show_progress(void *user, int64_t images, int64_t total, double loss) {
     struct session *session = user;
     char note[48];
     if (!session->started) {
         fdm_progress_start(&session->progress, session->cli, "training", "images", total);
         session->progress.skipped = images;
+        in_step(session, true);
         session->started = true;
     }
     if (isnan(loss) && images == session->progress.skipped) return; /* the start */
@@ -299,9 +308,9 @@ static fdm_status write_picture(const uint8_t *pixels, int count, const fdm_conf
     return status;
 }
 
-static fdm_status sample_picture(void *user, const fdm_tensors *model, const char *path, int count, int steps,
-                                 fdm_error *err) {
-    const struct session *session = user;
+/* On all ranks. */
+static fdm_status share_picture(const struct session *session, const fdm_tensors *model, const char *path, int count, int steps,
+                                fdm_error *err) {
     const fdm_ranks *ranks = session->how.ranks;
     fdm_config c;
     uint8_t *pixels = NULL;
@@ -314,6 +323,14 @@ static fdm_status sample_picture(void *user, const fdm_tensors *model, const cha
     if (status == FDM_OK) status = fdm_ranks_gather(ranks, pixels, per, count, err);
     if (status == FDM_OK && fdm_ranks_is_first(ranks)) status = write_picture(pixels, count, &c, path, err);
     free(pixels);
+    return status;
+}
+
+static fdm_status sample_picture(void *user, const fdm_tensors *model, const char *path, int count, int steps,
+                                 fdm_error *err) {
+    in_step(user, false);
+    const fdm_status status = share_picture(user, model, path, count, steps, err);
+    in_step(user, true);
     return status;
 }
 
@@ -369,12 +386,13 @@ static fdm_status agree_on_run(fdm_train_settings *s, char run_dir[PATH_ROOM], b
 
 static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *err) {
     const struct train_options *o = values;
-    struct session session = {.cli = cli, .how = fdm_cli_run_options(cli)};
+    struct session session = {.cli = cli, .how = fdm_cli_run_options(cli), .rank_timeout = o->rank_timeout};
     fdm_train_settings s = {0};
     bool owned = false;
     char run_dir[PATH_ROOM] = "";
     session.how.recompute = (fdm_recompute)o->recompute;
-    session.how.ranks = fdm_cli_ranks(cli, o->rank_timeout, &session.ranks);
+    session.how.ranks = cli->ranks;
+    in_step(&session, false);
     if (!o->resume && (!o->outdir || !o->s.data))
         return fdm_fail(err, FDM_BAD_USAGE, "--outdir and --data (or --resume) are required; see fdm help train");
     if (o->trace_comm && !cli->ranks)
@@ -385,6 +403,7 @@ static fdm_status run(const struct fdm_cli *cli, const void *values, fdm_error *
     if (status == FDM_OK && o->dry_run) status = dry_run(&s, run_dir, &session.how, err);
     else if (status == FDM_OK) {
         status = fdm_train(run_dir, &s, o->resume != NULL, &session.how, &hooks, err);
+        in_step(&session, false);
         if (session.started) fdm_progress_end(&session.progress, status == FDM_OK);
     }
     if (owned) fdm_train_settings_free(&s);
@@ -411,7 +430,7 @@ const struct fdm_command fdm_cmd_train = {
     .examples =
         "  fdm train --outdir runs --data data/emoji32.zip --cond 1 --cbase 32 --batch 64 --duration 0.5 --tick 5 --snap 10\n"
         "  fdm train --outdir runs --data cifar10.zip --precond fdm_edm --warmup_ite 400 --batch-gpu 8 -n\n"
-        "  mpirun -n 4 fdm train --outdir runs --data cifar10.zip --batch 512 --batch-gpu 16 --threads 8\n"
+        "  mpirun --bind-to none -n 4 fdm train --outdir runs --data cifar10.zip --batch 512 --batch-gpu 16 --threads 8\n"
         "  fdm train --resume runs/00000-emoji32-cond-ddpmpp-fdm_edm-batch64 --duration 1\n",
     .options = options,
     .defaults = &defaults,

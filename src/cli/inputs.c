@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <zlib.h>
 
 #include "base/base.h"
 #include "cli/cli.h"
 #include "fdm/tensorfile.h"
 #include "io/atomic_file.h"
+#include "io/io.h"
 
 fdm_run_options fdm_cli_run_options(const struct fdm_cli *cli) {
     return (fdm_run_options){.backend = fdm_cli_backend_names[cli->backend],
@@ -62,6 +64,20 @@ const char *fdm_input_name(const fdm_tensors *set, const char *path, const char 
     const char *dot = strrchr(path, '.');
     const bool npy = dot && strcasecmp(dot, ".npy") == 0;
     return npy && set->count == 1 ? set->items[0].name : name;
+}
+
+fdm_status fdm_input_check_same(const fdm_ranks *ranks, const char *path, fdm_error *err) {
+    struct fdm_file_map map;
+    if (!ranks) return FDM_OK;
+    fdm_status status = fdm_file_map_open(&map, path, err);
+    fdm_ranks_fact facts[] = {{"its size", 0}, {"its checksum", 0}};
+    if (status == FDM_OK) {
+        facts[0].value = (int64_t)map.size;
+        facts[1].value = (int64_t)crc32_z(0, map.bytes, map.size);
+        fdm_file_map_close(&map);
+    }
+    status = fdm_ranks_agree(ranks, status, NULL, err);
+    return status == FDM_OK ? fdm_ranks_check_same(ranks, path, facts, (int)FDM_ARRAY_LEN(facts), err) : status;
 }
 
 fdm_status fdm_output_check(const char *path, bool tensors, fdm_error *err) {

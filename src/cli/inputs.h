@@ -25,6 +25,10 @@ fdm_status fdm_input_read(double **out, int64_t *n, const fdm_tensors *set, cons
 /* `name`, or the name of the only tensor of an .npy file, which cannot choose it. */
 const char *fdm_input_name(const fdm_tensors *set, const char *path, const char *name);
 
+/* Collective: whether every rank of `ranks` (NULL: alone, and nothing is read) sees the same bytes in that file.
+ * Errors, on every rank: FDM_BAD_INPUT, FDM_NO_RESOURCE. */
+fdm_status fdm_input_check_same(const fdm_ranks *ranks, const char *path, fdm_error *err);
+
 /* Whether the file could be written now, so that hours of work do not end in a wrong path: FDM_BAD_USAGE for a
  * tensor file (`tensors`) of unknown kind or .npy, which holds one tensor only; FDM_NO_RESOURCE. */
 fdm_status fdm_output_check(const char *path, bool tensors, fdm_error *err);

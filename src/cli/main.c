@@ -71,13 +71,6 @@ bool fdm_cli_given(const struct fdm_cli *cli, const char *option) {
     return false;
 }
 
-const fdm_ranks *fdm_cli_ranks(const struct fdm_cli *cli, double timeout, fdm_ranks *room) {
-    if (!cli->ranks) return NULL;
-    *room = *cli->ranks;
-    room->timeout = timeout;
-    return room;
-}
-
 static fdm_status check_arguments(const struct fdm_command *c, int nargs, fdm_error *err) {
     if (nargs < c->min_args)
         return fdm_fail(err, FDM_BAD_USAGE, "wants %s; see fdm help %s", c->arguments, c->name);
@@ -101,9 +94,9 @@ static fdm_status apply_common(struct fdm_cli *cli, const struct fdm_common_opti
 }
 
 /* argv: what follows the command's name. */
-static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, const struct fdm_world *world,
+static fdm_status run_command(const struct fdm_command *command, int argc, char **argv, struct fdm_world *world,
                               fdm_error *err) {
-    struct fdm_cli cli = {.command = command, .ranks = world->ranks.size > 1 ? &world->ranks : NULL};
+    struct fdm_cli cli = {.command = command, .world = world, .ranks = world->ranks.size > 1 ? &world->ranks : NULL};
     struct fdm_common_options common = fdm_common_defaults;
     size_t bytes = command->options_size;
     char **args = calloc((size_t)argc + 1, sizeof *args);
@@ -133,12 +126,21 @@ done:
     return status;
 }
 
+/* Several of these would each do all of the work, and write over each other's files. */
+static fdm_status check_alone(const struct fdm_command *command, int launched, fdm_error *err) {
+    if (launched <= 1) return FDM_OK;
+    return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but fdm %s does not share its work among them; start it "
+                    "once (train, sample and metric do)", launched, command->name);
+}
+
 /* The same, on all ranks of a command that may run over several. */
 static fdm_status run_over_ranks(const struct fdm_command *command, int argc, char **argv, struct fdm_world *world,
                                  fdm_error *err) {
-    fdm_status status = command->over_ranks ? fdm_world_join(world, err) : FDM_OK;
+    fdm_status status = command->over_ranks ? fdm_world_join(world, err) : check_alone(command, fdm_world_launched(world), err);
     if (status == FDM_OK) status = run_command(command, argc, argv, world, err);
-    return world->broken ? status : fdm_ranks_agree(&world->ranks, status, NULL, err);
+    if (!world->broken) status = fdm_ranks_agree(&world->ranks, status, NULL, err);
+    if (world->ranks.size > 1) fdm_ignore_signals(); /* a launcher may end all once the first of them has ended */
+    return status;
 }
 
 static fdm_status help(int argc, char **argv, fdm_error *err) {
@@ -195,15 +197,18 @@ int main(int argc, char **argv) {
     struct fdm_world world = FDM_WORLD_ALONE;
     fdm_error err = {0};
     fdm_status status = FDM_OK;
+    world.asked = fdm_stop_if_interrupted;
 
     reserve_standard_streams();
     spin_briefly(argv);
     atexit(on_exit_of_others);
     fdm_catch_signals();
+    (void)fdm_world_launched(&world);
     if (!name || strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
-        status = help(name ? argc - 2 : 0, argv + 2, &err);
-    else if (strcmp(name, "--version") == 0)
-        print_version();
+        status = world.silent ? FDM_OK : help(name ? argc - 2 : 0, argv + 2, &err);
+    else if (strcmp(name, "--version") == 0) {
+        if (!world.silent) print_version();
+    }
     else if ((command = find_command(name)))
         status = run_over_ranks(command, argc - 2, argv + 2, &world, &err);
     else
@@ -214,6 +219,7 @@ int main(int argc, char **argv) {
         if (fclose(stdout) != 0 || lost)
             status = fdm_fail(&err, FDM_NO_RESOURCE, "standard output could not be written");
     }
+    fdm_world_await_first(&world);
     if (status != FDM_OK && err.message[0] && (!world.silent || world.broken))
         fprintf(stderr, "fdm%s%s: %s\n", command ? " " : "", command ? command->name : "", err.message);
     finished = true;

@@ -22,8 +22,9 @@ static void on_signal(int number) {
     stop_requested = 1;
 }
 
+static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1}; /* the last: what mpirun and srun pass on without killing */
+
 void fdm_catch_signals(void) {
-    const int numbers[] = {SIGINT, SIGTERM, SIGUSR1}; /* the last: what mpirun and srun pass on without killing */
     struct sigaction action = {.sa_handler = on_signal};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) {
@@ -34,6 +35,10 @@ void fdm_catch_signals(void) {
     }
     signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a write error, exit code 4 */
     signal(SIGXFSZ, SIG_IGN); /* so is a file larger than ulimit -f */
+}
+
+void fdm_ignore_signals(void) {
+    for (size_t i = 0; i < FDM_ARRAY_LEN(numbers); i++) signal(numbers[i], SIG_IGN);
 }
 
 bool fdm_interrupted(void) { return stop_requested != 0; }

@@ -37,11 +37,20 @@ static int launched_task(void) {
     return rank >= 0 ? rank : number_of(slurm, 1, 0);
 }
 
+int fdm_world_launched(struct fdm_world *w) {
+    w->silent = launched_task() > 0;
+    return launched_size();
+}
+
 #ifdef FDM_HAVE_MPI
 #include <mpi.h>
 
-enum { CHUNK = 1 << 30 }; /* bytes; MPI counts in int */
+enum {
+    CHUNK = 1 << 30,                  /* bytes; MPI counts in int */
+    NOTICE = FDM_CHANNEL_GRADIENT + 1 /* tag of an empty message: rank 0 has lost another one and ends the run */
+};
 static const double default_timeout = 300; /* seconds */
+static const double grace = 120;           /* seconds for rank 0 to write a state of gigabytes to a slow disk */
 
 static double now(void) {
     struct timespec t;
@@ -58,10 +67,22 @@ static void pause_after(double waited) {
     if (waited >= quick) (void)nanosleep(&t, NULL);
 }
 
+/* From rank 0 to all, so that who waits for it knows that it is busy, not gone.  Nobody waits for what becomes of it. */
+static void give_notice(const struct fdm_world *w) {
+    for (int to = 1; to < w->ranks.size && w->ranks.rank == 0; to++) {
+        MPI_Request request = MPI_REQUEST_NULL;
+        if (to != w->lost_rank && MPI_Isend(NULL, 0, MPI_BYTE, to, NOTICE, MPI_COMM_WORLD, &request) == MPI_SUCCESS)
+            (void)MPI_Request_free(&request);
+    }
+}
+
+/* Lock held. */
 static void lose(struct fdm_world *w, int code, int peer, double waited) {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     w->broken = true;
+    w->lost_rank = peer;
+    give_notice(w);
     if (code == MPI_SUCCESS) {
         (void)fdm_fail(&w->lost, FDM_NO_RESOURCE, "rank %d waits for rank %d of %d, which has not answered for %.0f s: it hangs, "
                        "or its node is gone; see --rank-timeout", w->ranks.rank, peer, w->ranks.size, waited);
@@ -97,26 +118,40 @@ static int post(struct halves *h, const fdm_exchange *what, size_t at) {
     return code;
 }
 
+struct wait {
+    double begun, asked; /* when; asked: when it was first seen that this rank should stop, or 0 */
+};
+
+/* Whether that was long enough.  Rank 0 is the first to lose patience: it has a state to save, and one message is enough. */
+static bool impatient(const struct fdm_world *w, struct wait *wait, double timeout, double time) {
+    const int rank = w->ranks.rank;
+    if (timeout > 0 && time - wait->begun > (rank ? 1.25 * timeout + 1 + 0.1 * rank : timeout)) return true;
+    if (rank || !(w->hurry > 0) || !w->asked || !w->asked(NULL)) return false;
+    if (!(wait->asked > 0)) wait->asked = time;
+    const double enough = 2 * w->longest; /* a rank that is merely behind is not lost */
+    return time - wait->asked > (enough > w->hurry ? enough : w->hurry);
+}
+
 static fdm_status wait_for(struct fdm_world *w, struct halves *h, double timeout, fdm_error *err) {
-    const double begun = now();
+    struct wait wait = {.begun = now()};
     for (;;) {
         int done[2] = {0}, code = MPI_SUCCESS;
-        const double waited = now() - begun;
+        const double time = now(), waited = time - wait.begun;
         pthread_mutex_lock(&w->lock);
         for (int i = 0; i < 2 && code == MPI_SUCCESS; i++) code = MPI_Test(&h->requests[i], &done[i], MPI_STATUS_IGNORE);
-        if (!w->broken && (code != MPI_SUCCESS || (timeout > 0 && waited > timeout && !(done[0] && done[1]))))
+        const bool all = done[0] && done[1];
+        if (!w->broken && (code != MPI_SUCCESS || (!all && impatient(w, &wait, timeout, time))))
             lose(w, code, h->peers[done[0] ? 1 : 0], waited);
+        if (all && w->hurry > 0 && waited > w->longest) w->longest = waited;
         const fdm_status status = w->broken ? lost(w, err) : FDM_OK;
         pthread_mutex_unlock(&w->lock);
-        if (status != FDM_OK || (done[0] && done[1])) return status;
+        if (status != FDM_OK || all) return status;
         pause_after(waited);
     }
 }
 
 static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm_error *err) {
     struct fdm_world *w = ranks->user;
-    /* Rank 0 is the first to lose patience: it has a state to save, and one message is enough. */
-    const double timeout = ranks->rank && ranks->timeout > 0 ? 1.25 * ranks->timeout + 1 + 0.1 * ranks->rank : ranks->timeout;
     const size_t most = what->send_bytes > what->receive_bytes ? what->send_bytes : what->receive_bytes;
     fdm_status status = FDM_OK;
     for (size_t at = 0; at < most && status == FDM_OK; at += CHUNK) {
@@ -126,7 +161,7 @@ static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm
         if (code != MPI_SUCCESS) lose(w, code, what->send_bytes ? what->to : what->from, 0);
         if (w->broken) status = lost(w, err);
         pthread_mutex_unlock(&w->lock);
-        if (status == FDM_OK) status = wait_for(w, &h, timeout, err);
+        if (status == FDM_OK) status = wait_for(w, &h, ranks->timeout, err);
     }
     return status;
 }
@@ -141,19 +176,20 @@ void fdm_world_library(char out[FDM_WORLD_LIBRARY]) {
     snprintf(out, FDM_WORLD_LIBRARY, "%.*s", FDM_WORLD_LIBRARY - 1, text);
 }
 
-static fdm_status check_launcher(const struct fdm_world *w, fdm_error *err) {
+/* launched: how many processes there should be. */
+static fdm_status check_launcher(const struct fdm_world *w, int launched, fdm_error *err) {
     char library[FDM_WORLD_LIBRARY];
-    if (w->ranks.size > 1 || launched_size() <= 1) return FDM_OK;
+    if (w->ranks.size > 1 || launched <= 1) return FDM_OK;
     fdm_world_library(library);
     return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but they do not find each other: this program is built "
-                    "with %s; use its mpirun, or srun --mpi=pmix or pmi2 as that MPI wants", launched_size(), library);
+                    "with %s; use its mpirun, or srun --mpi=pmix or pmi2 as that MPI wants", launched, library);
 }
 
 fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     int level = 0;
     fdm_status status = FDM_OK;
-    w->silent = launched_task() > 0;
-    if (launched_rank() < 0) return check_launcher(w, err);
+    const int launched = fdm_world_launched(w);
+    if (launched_rank() < 0) return check_launcher(w, launched, err);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
         return fdm_fail(err, FDM_NO_RESOURCE, "MPI does not start");
     w->begun = true;
@@ -165,9 +201,28 @@ fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
     w->ranks.timeout = default_timeout;
     if (level < MPI_THREAD_SERIALIZED && w->ranks.size > 1)
         status = fdm_fail(err, FDM_NO_RESOURCE, "this MPI cannot be used by several threads (MPI_THREAD_SERIALIZED)");
-    if (status == FDM_OK) status = check_launcher(w, err);
+    if (status == FDM_OK) status = check_launcher(w, launched, err);
     if (w->ranks.size > 1) w->silent = w->ranks.rank > 0;
     return status;
+}
+
+void fdm_world_set_patience(struct fdm_world *w, double timeout, double hurry) {
+    pthread_mutex_lock(&w->lock);
+    w->ranks.timeout = timeout;
+    w->hurry = hurry;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void fdm_world_await_first(struct fdm_world *w) {
+    const double begun = now();
+    const struct timespec tenth = {.tv_nsec = 100000000};
+    int noticed = w->lost_rank > 0; /* a rank that waits for another one may be ahead of rank 0 in noticing */
+    while (w->broken && w->ranks.rank && now() - begun < (noticed ? grace : 1)) {
+        pthread_mutex_lock(&w->lock);
+        if (!noticed) (void)MPI_Iprobe(0, NOTICE, MPI_COMM_WORLD, &noticed, MPI_STATUS_IGNORE);
+        pthread_mutex_unlock(&w->lock);
+        (void)nanosleep(&tenth, NULL);
+    }
 }
 
 void fdm_world_leave(struct fdm_world *w, fdm_status status) {
@@ -179,12 +234,18 @@ void fdm_world_leave(struct fdm_world *w, fdm_status status) {
 #else
 
 fdm_status fdm_world_join(struct fdm_world *w, fdm_error *err) {
-    const int size = launched_size();
-    w->silent = launched_task() > 0;
+    const int size = fdm_world_launched(w);
     if (size <= 1) return FDM_OK;
     return fdm_fail(err, FDM_BAD_USAGE, "started as one of %d processes, but this program is built without MPI: make MPI=1 (apt "
                     "install libopenmpi-dev or libmpich-dev)", size);
 }
+
+void fdm_world_set_patience(struct fdm_world *w, double timeout, double hurry) {
+    w->ranks.timeout = timeout;
+    w->hurry = hurry;
+}
+
+void fdm_world_await_first(struct fdm_world *w) { (void)w; }
 
 void fdm_world_leave(struct fdm_world *w, fdm_status status) {
     (void)w;

@@ -15,6 +15,7 @@ struct fdm_dataset {
     struct fdm_entries entries;
     struct fdm_labels labels;
     int resolution, channels;
+    uint32_t checksum; /* of the images */
     bool xflip;
     pthread_mutex_t lock; /* of the cache */
     bool have_lock;
@@ -61,6 +62,14 @@ static fdm_status check_info(fdm_dataset *set, const struct fdm_image_info *info
     return FDM_OK;
 }
 
+/* An image of a folder has no checksum that could be had without reading all of it. */
+static void add_to_checksum(fdm_dataset *set, const struct fdm_entry *entry, size_t size) {
+    const struct fdm_entries *e = &set->entries;
+    const uint64_t facts[] = {size, e->root ? 0 : e->zip.members[entry->member].crc};
+    const uLong crc = crc32_z(set->checksum, (const Bytef *)entry->name, strlen(entry->name) + 1);
+    set->checksum = (uint32_t)crc32_z(crc, (const Bytef *)facts, sizeof facts);
+}
+
 static fdm_status check_images(fdm_dataset *set, fdm_error *err) {
     fdm_status status = FDM_OK;
     for (size_t i = 0; i < set->entries.count && !status; i++) {
@@ -73,6 +82,7 @@ static fdm_status check_images(fdm_dataset *set, fdm_error *err) {
         fdm_entry_label(label, &set->entries, entry);
         status = fdm_image_probe(&info, blob.bytes, blob.size, label, err);
         if (!status) status = check_info(set, &info, label, err);
+        add_to_checksum(set, entry, blob.size);
         fdm_blob_free(&blob);
     }
     return status;
@@ -136,6 +146,15 @@ int64_t fdm_dataset_count(const fdm_dataset *set) { return (int64_t)set->entries
 int fdm_dataset_resolution(const fdm_dataset *set) { return set->resolution; }
 int fdm_dataset_channels(const fdm_dataset *set) { return set->channels; }
 int fdm_dataset_label_dim(const fdm_dataset *set) { return set->labels.dim; }
+
+fdm_dataset_checksums fdm_dataset_checksum(const fdm_dataset *set) {
+    const struct fdm_labels *l = &set->labels;
+    const size_t count = set->entries.count, dim = (size_t)l->dim;
+    uLong labels = 0;
+    if (l->classes) labels = crc32_z(labels, (const Bytef *)l->classes, count * sizeof *l->classes);
+    if (l->vectors) labels = crc32_z(labels, (const Bytef *)l->vectors, count * dim * sizeof *l->vectors);
+    return (fdm_dataset_checksums){set->checksum, (uint32_t)labels};
+}
 
 /* The position of the index among the entries; SIZE_MAX if there is none. */
 static size_t entry_of(const fdm_dataset *set, int64_t index) {

@@ -30,6 +30,16 @@ static void save_between_ticks(struct fdm_training *t) {
     if (t->save_failed) fdm_training_complain(t, "the training state", &why);
 }
 
+/* A batch that cannot be had (a damaged image, say) or a rank that is gone ends the run, but what was trained until then is
+ * kept. */
+static void save_before_failing(struct fdm_training *t) {
+    fdm_error why = {0};
+    const int64_t images = fdm_trainer_images(t->trainer);
+    if (images == 0 || !fdm_ranks_is_first(t->ranks)) return;
+    if (fdm_training_save(t, &why) == FDM_OK) fdm_run_dir_say(&t->dir, "the run ends at %" PRId64 " images, saved", images);
+    else fdm_run_dir_say(&t->dir, "warning: the training state was not written: %s", why.message);
+}
+
 /* Of all updates, and the trace if one is wanted. */
 static void report_messages(struct fdm_training *t) {
     if (!t->ranks) return;
@@ -43,6 +53,14 @@ static void report_messages(struct fdm_training *t) {
     if (t->trace &&
         fdm_comm_trace_write(t->trace, fdm_trainer_gradient(t->trainer), t->hooks.comm_trace, &why) != FDM_OK)
         fdm_training_complain(t, "the trace of messages", &why);
+}
+
+/* Ends the tick on rank 0 even if another rank is found to be gone: the state must say that it is over. */
+static fdm_status end_tick(struct fdm_training *t, bool done, fdm_error *err) {
+    const fdm_status status = fdm_training_check_weights(t, err);
+    if (status != FDM_OK && !t->whole) return status;
+    const fdm_status ended = fdm_training_end_tick(t, done, status == FDM_OK ? err : NULL);
+    return status != FDM_OK ? status : ended;
 }
 
 static fdm_status train_loop(struct fdm_training *t, fdm_error *err) {
@@ -59,9 +77,9 @@ static fdm_status train_loop(struct fdm_training *t, fdm_error *err) {
         const int64_t images = fdm_trainer_images(t->trainer);
         const bool done = images >= t->total;
         const bool tick = done || t->tick == 0 || images >= t->tick_start + per_tick;
-        if (status == FDM_OK && tick) status = fdm_training_check_weights(t, err);
-        if (status == FDM_OK && tick) status = fdm_training_end_tick(t, done, err);
-        if (done) report_messages(t);
+        if (status == FDM_OK && tick) status = end_tick(t, done, err);
+        if (t->whole) save_before_failing(t);
+        if (done && !t->whole) report_messages(t);
         if (status != FDM_OK || done) return status;
         if (!t->ranks && t->hooks.stop) t->stop = t->hooks.stop(t->hooks.user);
         if (t->stop) report_messages(t);
@@ -172,7 +190,8 @@ fdm_status fdm_train(const char *run_dir, const fdm_train_settings *settings, bo
         fdm_training_describe(&text, &t);
         fdm_run_dir_say(&t.dir, "run directory %s\n%s", run_dir, text.bytes ? text.bytes : "");
         fdm_text_free(&text);
-        status = train_loop(&t, err);
+        status = fdm_training_check_seats(&t, err);
+        if (status == FDM_OK) status = train_loop(&t, err);
     }
     status = fdm_ranks_agree(t.ranks, status, NULL, err);
     end(&t);

@@ -67,6 +67,7 @@ struct fdm_training {
     double started, tick_started, maintenance; /* seconds */
     double saved;                              /* when a state was last written, or tried */
     bool save_failed, stop;
+    bool whole; /* after an error: between updates all the same; rank 0 has a state to save that has been trained for */
 };
 
 enum { FDM_NONFINITE_SAID = 10 }; /* updates a tick whose loss or gradient is not finite that are named, the rest counted */
@@ -81,6 +82,15 @@ fdm_status fdm_training_choose_round(struct fdm_training *t, fdm_error *err);
 fdm_status fdm_training_write_options(struct fdm_training *t, fdm_error *err);
 fdm_status fdm_training_write_reals(struct fdm_training *t, fdm_error *err);
 void fdm_training_describe(struct fdm_text *text, const struct fdm_training *t);
+/* Where a rank sits: its node, its threads, the cores that it may use and those that the node has. */
+struct fdm_seat {
+    uint32_t host; /* CRC-32 of its name */
+    int32_t threads, usable, cores;
+};
+/* What is wrong with the seats of the ranks on rank 0's node, a line; false if nothing is. */
+bool fdm_seats_remark(char line[256], const struct fdm_seat *seats, int count);
+/* Collective: rank 0 says it. */
+fdm_status fdm_training_check_seats(struct fdm_training *t, fdm_error *err);
 
 /* --- training_state.c --- */
 fdm_status fdm_training_save(struct fdm_training *t, fdm_error *err);
@@ -91,19 +101,19 @@ fdm_status fdm_training_resume(struct fdm_training *t, fdm_error *err);
  * data, FDM_BAD_USAGE for a batch that does not split. */
 fdm_status fdm_training_spread(struct fdm_training *t, fdm_error *err);
 /* Collective: every rank still holds rank 0's weights, to the bit.  Errors: FDM_NO_RESOURCE if one does not: a fault of its
- * memory, processor or network, for nothing else can tell them apart. */
-fdm_status fdm_training_check_weights(const struct fdm_training *t, fdm_error *err);
+ * memory, processor or network, for nothing else can tell them apart; or if a rank is gone, which leaves t->whole true. */
+fdm_status fdm_training_check_weights(struct fdm_training *t, fdm_error *err);
 
 /* --- training_update.c --- */
 fdm_status fdm_training_open_batches(struct fdm_training *t, fdm_error *err);
 void fdm_training_close_batches(struct fdm_training *t);
-/* One update.  Sets t->stop if any rank is asked to stop. */
+/* One update.  Sets t->stop if any rank is asked to stop, t->whole if it fails and has changed nothing. */
 fdm_status fdm_training_update(struct fdm_training *t, fdm_error *err);
 
 /* --- training_tick.c --- */
 double fdm_training_now(void); /* seconds */
 fdm_status fdm_training_write_snapshot(struct fdm_training *t, fdm_error *err);
-/* `done`: the last one. */
+/* `done`: the last one.  With t->whole, rank 0 alone: the others are gone, and the caller saves. */
 fdm_status fdm_training_end_tick(struct fdm_training *t, bool done, fdm_error *err);
 /* What cannot be written is said, and tried again at the next occasion; only the last state must be written. */
 void fdm_training_complain(struct fdm_training *t, const char *what, const fdm_error *why);

@@ -1,9 +1,12 @@
 /* training_setup.c - what a training run is made from, and what it says of itself. */
 #include <inttypes.h>
 #include <math.h>
+#include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "base/base.h"
 #include "base/tensor_set.h"
@@ -158,6 +161,53 @@ fdm_status fdm_training_write_options(struct fdm_training *t, fdm_error *err) {
     return status;
 }
 
+static struct fdm_seat own_seat(const struct fdm_training *t) {
+    char name[256] = "";
+    cpu_set_t set;
+    const int32_t cores = (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
+    const bool known = sched_getaffinity(0, sizeof set, &set) == 0; /* not on a node of more than 1024 */
+    (void)gethostname(name, sizeof name - 1);
+    return (struct fdm_seat){(uint32_t)crc32_z(0, (const Bytef *)name, strlen(name)), t->threads, known ? CPU_COUNT(&set) : cores,
+                             cores};
+}
+
+bool fdm_seats_remark(char line[256], const struct fdm_seat *seats, int count) {
+    int64_t ranks = 1, threads = seats[0].threads, usable = seats[0].usable;
+    const int64_t cores = seats[0].cores;
+    for (int i = 1; i < count; i++) {
+        if (seats[i].host != seats[0].host) continue;
+        ranks++;
+        threads += seats[i].threads;
+        usable += seats[i].usable;
+    }
+    if (usable > cores) usable = cores;
+    if (2 * usable < cores)
+        snprintf(line, 256, "warning: the %" PRId64 " ranks of this node are tied to %" PRId64 " of its %" PRId64 " cores; if the "
+                 "others should work, too: mpirun --bind-to none with --threads, or recipes/mpirun.sh", ranks, usable, cores);
+    else if (threads > usable)
+        snprintf(line, 256, "warning: the %" PRId64 " ranks of this node have %" PRId64 " threads for %" PRId64 " cores, and wait "
+                 "for each other; --threads %" PRId64 " would fit", ranks, threads, usable, usable / ranks > 1 ? usable / ranks : 1);
+    else return false;
+    return true;
+}
+
+fdm_status fdm_training_check_seats(struct fdm_training *t, fdm_error *err) {
+    char line[256];
+    const int size = fdm_ranks_size(t->ranks);
+    if (!t->ranks) return FDM_OK;
+    struct fdm_seat *seats = calloc((size_t)size, sizeof *seats);
+    fdm_status status = seats ? FDM_OK : fdm_fail_oom(err, "ranks", (size_t)size * sizeof *seats);
+    status = fdm_ranks_agree(t->ranks, status, NULL, err);
+    if (status == FDM_OK && seats) {
+        seats[t->ranks->rank] = own_seat(t);
+        status = fdm_ranks_gather(t->ranks, seats, sizeof *seats, size, err);
+    }
+    if (status == FDM_OK && seats && fdm_ranks_is_first(t->ranks) && fdm_seats_remark(line, seats, size))
+        fdm_run_dir_say(&t->dir, "%s", line);
+    free(seats);
+    return status;
+}
+
 void fdm_training_describe(struct fdm_text *text, const struct fdm_training *t) {
     const fdm_train_settings *s = t->s;
     size_t activations = 0;
@@ -175,9 +225,10 @@ void fdm_training_describe(struct fdm_text *text, const struct fdm_training *t) 
                     s->arch == FDM_ARCH_DDPMPP ? "ddpmpp" : "ncsnpp", parameters, fdm_gradient_backend_name(g));
     fdm_text_printf(text, "updates      %" PRId64 " of %" PRId64 " images in rounds of %d, to %g kimg\n",
                     (t->total + s->batch - 1) / s->batch, s->batch, t->round, s->duration * 1000);
+    const struct fdm_seat seat = own_seat(t);
     if (t->ranks)
-        fdm_text_printf(text, "ranks        %d, each with %" PRId64 " images of an update\n", t->ranks->size,
-                        t->mine.end - t->mine.first);
+        fdm_text_printf(text, "ranks        %d, each with %" PRId64 " images of an update; %d threads on %d of %d cores\n",
+                        t->ranks->size, t->mine.end - t->mine.first, (int)seat.threads, (int)seat.usable, (int)seat.cores);
     if (s->warmup_ite > 0)
         fdm_text_printf(text, "warm-up      %g loss calls, one for %" PRId64 " images: the first %.0f updates%s\n", s->warmup_ite,
                         s->batch_gpu, ceil(s->warmup_ite * (double)s->batch_gpu / (double)s->batch),

@@ -183,22 +183,21 @@ fdm_status fdm_training_resume(struct fdm_training *t, fdm_error *err) {
 
 /* --- among ranks --- */
 
-/* Numbers that every rank must find in its data and settings. */
-struct facts {
-    int64_t images, resolution, channels, label_dim, parameters, batch, batch_gpu;
-};
-
+/* What every rank must find in its data and settings. */
 static fdm_status check_facts(const struct fdm_training *t, fdm_error *err) {
-    const struct facts mine = {fdm_dataset_count(t->data), t->config.img_resolution, t->config.img_channels, t->config.label_dim,
-                               (int64_t)fdm_gradient_size(fdm_trainer_gradient(t->trainer)), t->s->batch, t->s->batch_gpu};
-    struct facts first = mine;
-    fdm_status status = fdm_ranks_broadcast(t->ranks, &first, sizeof first, err);
-    if (status != FDM_OK) return status;
-    if (memcmp(&first, &mine, sizeof mine) != 0)
-        status = fdm_fail(err, FDM_BAD_INPUT, "%s: not the data that rank 0 has: %" PRId64 " images of %" PRId64 "x%" PRId64
-                          " instead of %" PRId64 " of %" PRId64 "x%" PRId64, t->s->data, mine.images, mine.resolution,
-                          mine.resolution, first.images, first.resolution, first.resolution);
-    return fdm_ranks_agree(t->ranks, status, NULL, err);
+    const fdm_dataset_checksums sums = fdm_dataset_checksum(t->data);
+    const fdm_ranks_fact facts[] = {
+        {"the number of its images", fdm_dataset_count(t->data)},
+        {"their resolution", t->config.img_resolution},
+        {"their number of channels", t->config.img_channels},
+        {"the number of classes", t->config.label_dim},
+        {"the checksum of the images' names, sizes and contents", sums.images},
+        {"the checksum of the labels", sums.labels},
+        {"the number of the network's parameters", (int64_t)fdm_gradient_size(fdm_trainer_gradient(t->trainer))},
+        {"--batch", t->s->batch},
+        {"--batch-gpu", t->s->batch_gpu},
+    };
+    return fdm_ranks_check_same(t->ranks, t->s->data, facts, (int)FDM_ARRAY_LEN(facts), err);
 }
 
 static fdm_status spread_order(struct fdm_training *t, fdm_data_order *order, fdm_error *err) {
@@ -221,16 +220,18 @@ fdm_status fdm_training_spread(struct fdm_training *t, fdm_error *err) {
     return status;
 }
 
-fdm_status fdm_training_check_weights(const struct fdm_training *t, fdm_error *err) {
+fdm_status fdm_training_check_weights(struct fdm_training *t, fdm_error *err) {
     if (!t->ranks) return FDM_OK;
     fdm_gradient *g = fdm_trainer_gradient(t->trainer);
     const size_t bytes = fdm_gradient_size(g) * sizeof(float);
     uLong mine = crc32_z(crc32_z(0, (const Bytef *)fdm_gradient_values(g), bytes), (const Bytef *)fdm_trainer_ema(t->trainer), bytes);
     uLong first = mine;
     fdm_status status = fdm_ranks_broadcast(t->ranks, &first, sizeof first, err);
-    if (status != FDM_OK) return status;
-    if (first != mine)
+    unsigned differ = status == FDM_OK && first != mine;
+    if (differ)
         status = fdm_fail(err, FDM_NO_RESOURCE, "after %" PRId64 " images its weights are not those of rank 0: memory, processor "
                           "or network are faulty; go on from the newest state, on other machines", fdm_trainer_images(t->trainer));
-    return fdm_ranks_agree(t->ranks, status, NULL, err);
+    if (status == FDM_OK || differ) status = fdm_ranks_agree(t->ranks, status, &differ, err);
+    t->whole = status != FDM_OK && !differ;
+    return status;
 }

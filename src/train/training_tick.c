@@ -107,9 +107,10 @@ fdm_status fdm_training_end_tick(struct fdm_training *t, bool done, fdm_error *e
         fdm_training_complain(t, "the snapshot", &why);
         if (done) status = fdm_fail(err, why.status, "the last snapshot was not written: %s", why.message);
     }
-    if ((due(t->tick, t->s->image_snap) || (done && t->s->image_snap)) && write_fakes(t, &why) != FDM_OK)
+    const bool drawn = due(t->tick, t->s->image_snap) || (done && t->s->image_snap);
+    if (drawn && !t->whole && write_fakes(t, &why) != FDM_OK)
         fdm_training_complain(t, "the picture of samples", &why);
-    const bool wanted = done || t->save_failed || (due(t->tick, t->s->dump) && t->tick > 0);
+    const bool wanted = !t->whole && (done || t->save_failed || (due(t->tick, t->s->dump) && t->tick > 0));
     t->tick++;
     t->tick_start = images;
     t->sums = (struct fdm_loss_sums){0};

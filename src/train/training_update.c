@@ -126,17 +126,16 @@ static void report_nonfinite(struct fdm_training *t, int64_t cleaned) {
                         "0, infinity 1e5", fdm_trainer_updates(t->trainer), cleaned);
 }
 
-/* A batch that cannot be had (a damaged image, say) or a rank that is gone ends the run, but what was trained until then is
- * kept. */
-static void save_before_failing(struct fdm_training *t) {
-    fdm_error why = {0};
-    const int64_t images = fdm_trainer_images(t->trainer);
-    if (images == 0 || !fdm_ranks_is_first(t->ranks)) return;
-    if (fdm_training_save(t, &why) == FDM_OK) fdm_run_dir_say(&t->dir, "the run ends at %" PRId64 " images, saved", images);
-    else fdm_run_dir_say(&t->dir, "warning: the training state was not written: %s", why.message);
+/* The losses of all samples to rank 0. */
+static fdm_status gather_losses(const struct fdm_training *t, fdm_error *err) {
+    const struct fdm_training_batch *b = &t->batch;
+    const fdm_status status = fdm_ranks_gather(t->ranks, b->loss, sizeof *b->loss, t->s->batch, err);
+    if (status != FDM_OK) return status;
+    return fdm_ranks_gather(t->ranks, b->loss_square, sizeof *b->loss_square, t->s->batch, err);
 }
 
-/* Gradients of this rank's samples, and the sum over all. */
+/* Gradients of this rank's samples, the sum over all, and their losses: everything of an update that needs the other ranks, so
+ * that one which is lost leaves either no trace of the update or, later, all of it.  Alone, a round that fails has begun it. */
 static fdm_status make_gradient(struct fdm_training *t, fdm_error *err) {
     const int64_t n = t->mine.end - t->mine.first;
     fdm_status status = prepare_batch(t, err);
@@ -144,26 +143,22 @@ static fdm_status make_gradient(struct fdm_training *t, fdm_error *err) {
     for (int64_t first = 0; first < n && status == FDM_OK; first += t->round) status = train_round(t, first, err);
     unsigned stop = t->ranks && t->hooks.stop && t->hooks.stop(t->hooks.user);
     status = fdm_trainer_agree(t->trainer, status, &stop, err);
-    if (status != FDM_OK && untouched) save_before_failing(t);
+    if (status == FDM_OK && t->ranks) status = gather_losses(t, err);
+    t->whole = status != FDM_OK && untouched;
     t->stop = stop != 0;
     return status;
 }
 
-/* The losses of all samples to rank 0, which counts them in their order. */
-static fdm_status count_losses(struct fdm_training *t, const fdm_update_report *report, fdm_error *err) {
-    struct fdm_training_batch *b = &t->batch;
-    const int64_t n = t->s->batch;
-    const double elements = (double)n * (double)t->pixels;
-    fdm_status status = fdm_ranks_gather(t->ranks, b->loss, sizeof *b->loss, n, err);
-    if (status == FDM_OK) status = fdm_ranks_gather(t->ranks, b->loss_square, sizeof *b->loss_square, n, err);
-    if (status != FDM_OK || !fdm_ranks_is_first(t->ranks)) return status;
-    const double sum = fdm_loss_total(b->loss, (int)n);
+/* On rank 0, in the order of the samples. */
+static void count_losses(struct fdm_training *t, const fdm_update_report *report) {
+    const struct fdm_training_batch *b = &t->batch;
+    const int n = (int)t->s->batch;
+    const double elements = (double)n * (double)t->pixels, sum = fdm_loss_total(b->loss, n);
     t->sums.count += elements;
     t->sums.sum += sum;
-    t->sums.squares += fdm_loss_total(b->loss_square, (int)n);
+    t->sums.squares += fdm_loss_total(b->loss_square, n);
     if (!isfinite(sum) || report->cleaned) report_nonfinite(t, report->cleaned);
     if (t->hooks.progress) t->hooks.progress(t->hooks.user, fdm_trainer_images(t->trainer), t->total, sum / elements);
-    return FDM_OK;
 }
 
 fdm_status fdm_training_update(struct fdm_training *t, fdm_error *err) {
@@ -172,5 +167,6 @@ fdm_status fdm_training_update(struct fdm_training *t, fdm_error *err) {
     if (status == FDM_OK) status = fdm_trainer_update(t->trainer, &report, err);
     if (status != FDM_OK) return status;
     for (int64_t i = 0; i < t->s->batch; i++) t->batch.indices[i] = fdm_data_order_next(&t->order); /* of all ranks */
-    return count_losses(t, &report, err);
+    if (fdm_ranks_is_first(t->ranks)) count_losses(t, &report);
+    return FDM_OK;
 }
