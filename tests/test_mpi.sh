@@ -55,6 +55,23 @@ one_line() {
 }
 same_losses() { diff <(grep -o '"Loss/loss": {[^}]*}' "$1/stats.jsonl") <(grep -o '"Loss/loss": {[^}]*}' "$2/stats.jsonl"); }
 
+# overlaps TRACE RANK: some message of the rank was under way during a step of the backward pass of the same update
+overlaps() {
+    awk -v rank="$2" '
+        /"ph": "X"/ {
+            gsub(/[",:{}]/, " ")
+            for (i = 1; i < NF; i++) value[$i] = $(i + 1)
+            if (value["pid"] != rank) next
+            begin = value["ts"] + 0; end = begin + value["dur"]; update = value["update"]
+            if (value["tid"] == 0) { # all of them come before the messages
+                if (!(update in first)) first[update] = begin
+                last[update] = end
+            } else { messages++; during += update in first && begin < last[update] && end > first[update] }
+        }
+        END { print during + 0 " of " messages + 0 " messages"; exit !during }' "$1"
+}
+refuses() { ! "$@"; }
+
 verdict "one rank, 10 updates" "$fdm" train --outdir "$tmp/one" "${tail[@]}" "${net[@]}" "${ten[@]}" --threads 2
 
 # --- bits ---
@@ -80,9 +97,10 @@ for kind in "${kinds[@]}"; do
         verdict "$kind, $ranks ranks, $threads threads, $isa: losses" same_losses "$tmp/one" "$out"
     done
     for rank in 0 1; do
-        verdict "$kind: the trace has steps of rank $rank" grep -qF "\"pid\": $rank, \"tid\": 0, \"ts\"" "$tmp/$kind.json"
-        verdict "$kind: the trace has messages of rank $rank" grep -qF "\"pid\": $rank, \"tid\": 1, \"ts\"" "$tmp/$kind.json"
+        verdict "$kind: the trace shows messages of rank $rank during its backward pass" overlaps "$tmp/$kind.json" $rank
     done
+    sed -E '/"tid": 1, "ts"/s/"ts": /"ts": 9/' "$tmp/$kind.json" >"$tmp/serial.json" # later by more than the run is long
+    verdict "$kind: one whose messages come later does not" refuses overlaps "$tmp/serial.json" 0
 done
 kind=${kinds[0]} # from here on one of them
 

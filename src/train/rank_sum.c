@@ -162,6 +162,8 @@ void fdm_rank_sum_free(struct fdm_rank_sum **sum) {
     free(s);
 }
 
+int fdm_rank_sum_buckets(const struct fdm_rank_sum *s) { return s->count; }
+
 void fdm_rank_sum_trace(struct fdm_rank_sum *s, struct fdm_comm_trace *trace) { s->trace = trace; }
 
 /* --- an update --- */
@@ -180,6 +182,7 @@ static void stepped(void *user, int step) {
 
 struct fdm_gradient_watch fdm_rank_sum_watch(struct fdm_rank_sum *s) {
     s->stepped_at = 0;
+    fdm_comm_trace_update(s->trace);
     return (struct fdm_gradient_watch){stepped, s};
 }
 
