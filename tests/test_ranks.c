@@ -76,7 +76,17 @@ static void agree_on_failures(const fdm_ranks *r, void *user) {
     ck_assert_str_eq(err.message, "trouble 0");
 }
 
+/* Rank 1 takes longer than silence is allowed, but not longer than the others' own work and that. */
+static void be_patient(const fdm_ranks *r, void *user) {
+    const struct timespec longer = {.tv_nsec = 400000000};
+    (void)user;
+    if (r->rank == 1) (void)nanosleep(&longer, NULL);
+    ck_assert_int_eq(fdm_ranks_agree_after(r, FDM_OK, 20, NULL), FDM_OK);
+    ck_assert_int_eq(fdm_ranks_agree_after(NULL, FDM_MISMATCH, 20, NULL), FDM_MISMATCH);
+}
+
 START_TEST(collective_functions) {
+    run_thread_ranks(3, 0.1, be_patient, NULL);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         run_thread_ranks(sizes[i], 30, tell_and_gather, NULL);
         run_thread_ranks(sizes[i], 30, agree_on_failures, NULL);

@@ -115,3 +115,10 @@ fdm_status fdm_ranks_agree(const fdm_ranks *ranks, fdm_status mine, unsigned *fl
     if (v.rank == 0) return fdm_fail(err, (fdm_status)v.status, "%s", message);
     return fdm_fail(err, (fdm_status)v.status, "rank %d: %s", v.rank, message);
 }
+
+fdm_status fdm_ranks_agree_after(const fdm_ranks *ranks, fdm_status mine, double seconds, fdm_error *err) {
+    if (fdm_ranks_size(ranks) == 1) return mine;
+    fdm_ranks patient = *ranks;
+    if (patient.timeout > 0) patient.timeout += seconds;
+    return fdm_ranks_agree(&patient, mine, NULL, err);
+}

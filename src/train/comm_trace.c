@@ -2,7 +2,6 @@
 #include "train/comm_trace.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/base.h"
 #include "io/atomic_file.h"
@@ -29,12 +28,6 @@ struct fdm_comm_trace {
     int update, most; /* that is under way, from 1 on; the last one that there is room for */
 };
 
-double fdm_comm_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 fdm_status fdm_comm_trace_create(struct fdm_comm_trace **trace, const fdm_ranks *ranks, fdm_gradient *g, int buckets,
                                  fdm_error *err) {
     fdm_status status = FDM_OK;
@@ -51,7 +44,7 @@ fdm_status fdm_comm_trace_create(struct fdm_comm_trace **trace, const fdm_ranks 
         if (!t->lanes[i].events) status = fdm_fail_oom(err, "trace", bytes);
     }
     status = fdm_ranks_agree(ranks, status, NULL, err);
-    t->start = fdm_comm_now();
+    t->start = fdm_now();
     if (status != FDM_OK) fdm_comm_trace_free(trace);
     return status;
 }

@@ -18,9 +18,8 @@ fdm_status fdm_comm_trace_create(struct fdm_comm_trace **trace, const fdm_ranks 
 void fdm_comm_trace_free(struct fdm_comm_trace **trace);
 /* The next update begins; no event of the last one may come any more.  NULL: nothing happens. */
 void fdm_comm_trace_update(struct fdm_comm_trace *trace);
-/* An event between two times of fdm_comm_now.  index: the step of the network; the bucket.  NULL: nothing happens. */
+/* An event between two times of fdm_now.  index: the step of the network; the bucket.  NULL: nothing happens. */
 void fdm_comm_trace_add(struct fdm_comm_trace *trace, enum fdm_comm_lane lane, int index, double begin, double end);
-double fdm_comm_now(void); /* seconds */
 
 /* Updates so far: that are in the trace, of all. */
 struct fdm_comm_trace_updates {
