@@ -345,7 +345,7 @@ make figures    the figures of the method, data/figures/ (cairo)
 make process-check   10^7 particles against closed forms, orders of convergence, particle steps per second (a minute)
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
-make bench-mpi  gradients summed over 2 and 4 MPI ranks here, against MPI_Allreduce
+make bench-mpi  gradients summed over MPI ranks, against MPI_Allreduce: BENCH_MPI_RANKS="2 4", BENCH_MPI_RATES="1gbit 200mbit" as root
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
 make bench-cluster   a model of training on 1 to 256 machines (make bench-cluster-check: against ranks in network namespaces, as root)
 make reproduce  the paper's claim in miniature, trained here: hours, resumable; make reproduce-quick: ten minutes (bench/reproduce.py)
