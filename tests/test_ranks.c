@@ -76,17 +76,7 @@ static void agree_on_failures(const fdm_ranks *r, void *user) {
     ck_assert_str_eq(err.message, "trouble 0");
 }
 
-/* Rank 1 takes longer than silence is allowed, but not longer than the others' own work and that. */
-static void be_patient(const fdm_ranks *r, void *user) {
-    const struct timespec longer = {.tv_nsec = 400000000};
-    (void)user;
-    if (r->rank == 1) (void)nanosleep(&longer, NULL);
-    ck_assert_int_eq(fdm_ranks_agree_after(r, FDM_OK, 20, NULL), FDM_OK);
-    ck_assert_int_eq(fdm_ranks_agree_after(NULL, FDM_MISMATCH, 20, NULL), FDM_MISMATCH);
-}
-
 START_TEST(collective_functions) {
-    run_thread_ranks(3, 0.1, be_patient, NULL);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         run_thread_ranks(sizes[i], 30, tell_and_gather, NULL);
         run_thread_ranks(sizes[i], 30, agree_on_failures, NULL);
@@ -550,6 +540,20 @@ START_TEST(a_rank_that_does_not_answer) {
 }
 END_TEST
 
+/* Rank 1 takes longer than silence is allowed, but not longer than the others' own work and that. */
+static void be_patient(const fdm_ranks *r, void *user) {
+    const struct timespec longer = {.tv_nsec = 400000000};
+    (void)user;
+    if (r->rank == 1) (void)nanosleep(&longer, NULL);
+    ck_assert_int_eq(fdm_ranks_agree_after(r, FDM_OK, 20, NULL), FDM_OK);
+    ck_assert_int_eq(fdm_ranks_agree_after(NULL, FDM_MISMATCH, 20, NULL), FDM_MISMATCH);
+}
+
+START_TEST(slow_work_is_waited_for) {
+    run_thread_ranks(3, 0.1, be_patient, NULL);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("ranks");
     TCase *tc = tcase_create("ranks");
@@ -567,6 +571,7 @@ int main(void) {
     tcase_add_test(tc, a_full_trace_ends_with_an_update);
     tcase_add_test(tc, a_failure_ends_the_update_of_all);
     tcase_add_test(tc, a_rank_that_does_not_answer);
+    tcase_add_test(tc, slow_work_is_waited_for);
     suite_add_tcase(suite, tc);
     return scratch_run(suite);
 }
