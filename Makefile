@@ -40,7 +40,7 @@ TEST_HELP_OBJ := $(TEST_HELP_SRC:%.c=$(BUILD)/%.o)
 
 # ---- What this machine has -----------------------------------------------------------------------------------
 # Goals that compile nothing themselves need none of it: `make test` on a bare machine first installs compilers.
-PLAIN_GOALS := help clean demo test deps sanitize emulate-avx512 uninstall format-check
+PLAIN_GOALS := help clean demo test deps sanitize sanitize-threads emulate-avx512 uninstall format-check
 ifneq ($(filter-out $(PLAIN_GOALS),$(or $(MAKECMDGOALS),all)),)
 
 PKG_CONFIG ?= pkg-config
@@ -261,7 +261,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(BUILD)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $< $(TEST_HELP_OBJ) $(BUILD)/libfdm.a $(CHECK_LIBS) $(LIBS)
 .SECONDARY: $(TEST_BIN:%=%.o) $(TEST_HELP_OBJ)
 
-.PHONY: tests run-tests run-units test demo run-demo deps sanitize emulate-avx512
+.PHONY: tests run-tests run-units test demo run-demo deps sanitize sanitize-threads run-races emulate-avx512
 tests: $(TEST_BIN)
 
 # run-*: for a machine that has everything.  test and demo first install what is missing; being a make of its
@@ -285,6 +285,14 @@ run-demo: $(BUILD)/fdm
 SANITIZE_CC = $(or $(shell command -v clang),$(CC))
 sanitize:
 	@$(MAKE) --no-print-directory CC=$(SANITIZE_CC) BUILD=$(BUILD)-asan SANITIZE=address,undefined OPT=-O1 BLIS=no MPI=no run-tests
+
+# The threads that are not OpenMP's (whose barriers ThreadSanitizer does not know): ranks as threads, each with another one that
+# sends its gradients while the backward pass makes them.
+RACES := test_ranks test_train_ranks
+sanitize-threads:
+	@$(MAKE) --no-print-directory CC=$(SANITIZE_CC) BUILD=$(BUILD)-tsan SANITIZE=thread WITH_OPENMP=no OPT=-O1 BLIS=no LAPACK=no CAIRO=no MPI=no run-races
+run-races: $(RACES:%=$(BUILD)/tests/%)
+	@SANITIZE="$(SANITIZE)" bash tests/run.sh $(BUILD) $(RACES)
 
 # Every test that compares instruction sets, on a machine that lacks one of them (libsimde-dev).
 emulate-avx512:
@@ -326,7 +334,7 @@ format-check:
 
 .PHONY: clean help
 clean:
-	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-avx512
+	rm -rf $(BUILD) $(BUILD)-asan $(BUILD)-tsan $(BUILD)-avx512
 
 define HELP
 make            the library ($(BUILD)/libfdm.a, libfdm.so) and the command ($(BUILD)/fdm)
@@ -337,12 +345,13 @@ make install    PREFIX=$(PREFIX) DESTDIR=  (and make uninstall)
 make lib        the library alone            make tests      the test programs, without running them
 make run-tests  the tests, installs nothing; TESTS='test_compare cli' runs only those
 make sanitize   build and tests under ASan and UBSan ($(BUILD)-asan/)
+make sanitize-threads   ThreadSanitizer on gradients that are summed over ranks ($(BUILD)-tsan/)
 make emulate-avx512   the tests with the avx512 kernels emulated on AVX2 ($(BUILD)-avx512/), where a CPU has no AVX-512
 make figures    the figures of the method, data/figures/ (cairo)
 make process-check   10^7 particles against closed forms, orders of convergence, particle steps per second (a minute)
 make fuzz       the fuzzers, make fuzz-smoke a minute of them (clang)
 make bench      fdm against the peers that are here (PyTorch, ONNX Runtime, oneDNN, BLIS): BENCH_ARGS=--quick, BENCH_PYTHON=...
-make bench-mpi  gradients summed over 2 and 4 MPI ranks here, against MPI_Allreduce
+make bench-mpi  gradients summed over MPI ranks, against MPI_Allreduce: BENCH_MPI_RANKS="2 4", BENCH_MPI_RATES="1gbit 200mbit" as root
 make bench-scaling   cost against threads, batch, resolution, width; an estimate for 64 cores
 make bench-cluster   a model of training on 1 to 256 machines (make bench-cluster-check: against ranks in network namespaces, as root)
 make reproduce  the paper's claim in miniature, trained here: hours, resumable; make reproduce-quick: ten minutes (bench/reproduce.py)

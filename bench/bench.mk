@@ -26,9 +26,19 @@ $(BUILD)/bench/bench_mpi-$(1): bench/bench_mpi.c $(BUILD)/src/cli/ranks_mpi.$(1)
 	  $(BUILD)/libfdm.a $$(LIBS) $$(call mpi_libs,$(1))
 endef
 $(foreach m,$(MPIS),$(eval $(call bench_mpi_rule,$(m))))
+# BENCH_MPI_RANKS: how many; BENCH_MPI_RATES, such as "1gbit 200mbit": between machines that are network namespaces (netlab.py; as
+# root, Open MPI) instead of within one.  BENCH_ARGS: rounds, and a number of floats to be the only message.
+BENCH_MPI_RANKS ?= 2 4
+BENCH_MPI_RATES ?=
 .PHONY: bench-mpi
+ifeq ($(BENCH_MPI_RATES),)
 bench-mpi: $(MPIS:%=$(BUILD)/bench/bench_mpi-%)
-	@for m in $(MPIS); do for n in 2 4; do mpirun.$$m -n $$n $(BUILD)/bench/bench_mpi-$$m $(BENCH_ARGS) || exit; done; done
+	@for m in $(MPIS); do for n in $(BENCH_MPI_RANKS); do mpirun.$$m -n $$n $(BUILD)/bench/bench_mpi-$$m $(BENCH_ARGS) || exit; done; done
+else
+bench-mpi: $(BUILD)/bench/bench_mpi-openmpi
+	@for rate in $(BENCH_MPI_RATES); do for n in $(BENCH_MPI_RANKS); do echo "$$rate:"; \
+	  $(or $(BENCH_DRIVER),$(error no python3)) bench/netlab.py mpirun --hosts $$n --rate $$rate -- $(abspath $<) $(BENCH_ARGS) || exit; done; done
+endif
 
 # BENCH_PYTHON: one or more interpreters that may have torch, onnxruntime, matplotlib; by default those that are found.
 # BENCH_ARGS: options of compare.py, such as --quick, --what forward, --help; of scaling.py for bench-scaling.

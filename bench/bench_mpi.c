@@ -1,7 +1,7 @@
 /* bench_mpi.c - a gradient summed over ranks along the tree (src/train/rank_tree.c, one message after the other, nothing
  * hidden) against MPI_Allreduce of the same floats, from 1 kB to the 223 MB of the CIFAR-10 network.
  *
- *   mpirun -n 4 bench_mpi [ROUNDS]
+ *   mpirun -n 4 bench_mpi [ROUNDS [FLOATS]]      FLOATS: of that many numbers alone, such as a network has parameters
  *
  * Both in turn; medians over rounds of the slowest rank's time, and of the ratio within a round.  Last column: whether
  * MPI_Allreduce gave the bits of the tree.  Markdown on stdout. */
@@ -12,7 +12,6 @@
 
 #include "base/base.h"
 #include "cli/ranks_mpi.h"
-#include "train/comm_trace.h"
 #include "train/rank_tree.h"
 
 enum { MOST_ROUNDS = 1001 };
@@ -54,9 +53,9 @@ static double timed(void (*sum)(const struct job *), const struct job *j) {
     double mine, slowest;
     fill(j->values, j->count, j->tree.ranks->rank);
     MPI_Barrier(MPI_COMM_WORLD);
-    const double begun = fdm_comm_now();
+    const double begun = fdm_now();
     sum(j);
-    mine = fdm_comm_now() - begun;
+    mine = fdm_now() - begun;
     MPI_Allreduce(&mine, &slowest, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
     return slowest;
 }
@@ -89,16 +88,18 @@ static void compare(const struct job *j, float *kept, int rounds) {
 }
 
 int main(int argc, char **argv) {
-    static const size_t counts[] = {250, 2500, 25000, 250000, 1048576, 2500000, 25000000, 55700000};
+    static const size_t usual[] = {250, 2500, 25000, 250000, 1048576, 2500000, 25000000, 55700000};
     struct fdm_world world = FDM_WORLD_ALONE;
     fdm_error err;
     int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 21;
+    const size_t own = argc > 2 ? (size_t)strtoul(argv[2], NULL, 10) : 0, *counts = own ? &own : usual;
+    const size_t sizes = own ? 1 : FDM_ARRAY_LEN(usual);
     if (rounds < 1 || rounds > MOST_ROUNDS) rounds = 21;
     if (fdm_world_join(&world, &err) != FDM_OK || !fdm_is_power_of_two(world.ranks.size) || world.ranks.size < 2) {
         fprintf(stderr, "bench_mpi: start it by mpirun -n 2, 4, 8, ...\n");
         return FDM_BAD_USAGE;
     }
-    const size_t most = counts[FDM_ARRAY_LEN(counts) - 1];
+    const size_t most = counts[sizes - 1];
     float *values = fdm_malloc_aligned(most * sizeof *values), *kept = fdm_malloc_aligned(most * sizeof *kept);
     float *scratch = fdm_malloc_aligned(fdm_rank_tree_scratch(most) * sizeof *scratch);
     if (!values || !kept || !scratch) MPI_Abort(MPI_COMM_WORLD, FDM_NO_RESOURCE);
@@ -108,7 +109,7 @@ int main(int argc, char **argv) {
         printf("%s, %d ranks, medians of %d rounds\n\n| message | tree, ms | MPI_Allreduce, ms | ratio | the same bits |\n"
                "|---|---|---|---|---|\n", library, world.ranks.size, rounds);
     }
-    for (size_t i = 0; i < FDM_ARRAY_LEN(counts); i++) {
+    for (size_t i = 0; i < sizes; i++) {
         const struct job j = {{&world.ranks, sizeof(float), add_floats, NULL, scratch}, values, counts[i]};
         compare(&j, kept, counts[i] > 10000000 && rounds > 7 ? 7 : rounds);
     }

@@ -66,11 +66,7 @@ def train(args, lab, net, ranks, batch, rounds, updates, eager, folder):
                str(batch * updates / 1e6), "--tick", str(2 * batch / 1e3), "--snap", "100000", "--dump", "100000", "--image-snap", "0",
                "--threads", "1", *NETS[net][0]]
     if ranks > 1:
-        agent = f"{sys.executable} {os.path.join(HERE, 'netlab.py')} ssh"
-        hosts = ",".join(netlab.address(i) for i in range(ranks))
-        program = ["mpirun", "--allow-run-as-root", "--host", hosts, "-n", str(ranks), "--bind-to", "none", "--mca", "plm_rsh_agent", agent,
-                   "--mca", "btl", "self,tcp", "--mca", "pml", "ob1", "--mca", "btl_tcp_if_include", "eth0", "--mca",
-                   "oob_tcp_if_include", "eth0", "-x", "OMP_NUM_THREADS=1", *(w for name in EAGER[eager] for w in ("-x", name)), *program]
+        program = netlab.mpirun(ranks, "-x", "OMP_NUM_THREADS=1", *(w for name in EAGER[eager] for w in ("-x", name))) + program
     done = lab.run(0, program, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                    env={**os.environ, "OMP_NUM_THREADS": "1", **EAGER[eager]})
     if done.returncode:

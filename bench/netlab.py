@@ -1,6 +1,7 @@
 """Machines and a network between them, on one machine: network namespaces whose only link has a bandwidth and a delay.
 
     netlab.py run --hosts 2 --rate 1gbit --delay 1ms -- COMMAND...     as root: the command, in the namespace of host 0
+    netlab.py mpirun --hosts 2 --rate 1gbit -- PROGRAM...              one rank of a program on every host (Open MPI)
     netlab.py run --cut 1:20 -- COMMAND...                             the cable of host 1 is pulled after 20 s: a node that is gone
     netlab.py ssh HOST COMMAND...                                      inside of that: the command on another host; for
                                                                        mpirun --mca plm_rsh_agent, which thinks it is ssh
@@ -15,6 +16,7 @@ import fcntl
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -100,6 +102,16 @@ def switch(taps, delay):
             host = frame[5] - 1 if frame[0] == 2 else None  # else a broadcast: ARP
             if host is None or host < len(taps):
                 waiting.append((time.monotonic() + delay, host, frame))
+
+
+def mpirun(ranks, *options):
+    """The words in front of a program that start a rank of it on each of the first hosts; for Lab.run on host 0."""
+    agent = f"{sys.executable} {os.path.abspath(__file__)} ssh"
+    hosts = ",".join(address(i) for i in range(ranks))
+    launcher = "mpirun.openmpi" if shutil.which("mpirun.openmpi") else "mpirun"
+    return [launcher, "--allow-run-as-root", "--host", hosts, "-n", str(ranks), "--bind-to", "none", "--mca", "plm_rsh_agent", agent,
+            "--mca", "btl", "self,tcp", "--mca", "pml", "ob1", "--mca", "btl_tcp_if_include", "eth0", "--mca", "oob_tcp_if_include",
+            "eth0", *options]
 
 
 class Lab:
@@ -250,7 +262,7 @@ def main():
         return {"ssh": lambda: ssh(sys.argv[2:]), "ping": lambda: ping(sys.argv[2]), "stream": lambda: stream(sys.argv[2]),
                 "nothing": lambda: nothing(sys.argv[2])}[sys.argv[1]]()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", choices=["run"])
+    parser.add_argument("what", choices=["run", "mpirun"])
     parser.add_argument("--hosts", type=int, default=2)
     parser.add_argument("--rate", help="bandwidth out of each host, as tc takes it (1gbit); default: none")
     parser.add_argument("--delay", default="0s", help="of every frame (1ms)")
@@ -259,10 +271,11 @@ def main():
     args = parser.parse_args()
     if args.cut and args.cut[0] >= args.hosts:
         parser.error(f"--cut {args.cut[0]}: there are {args.hosts} hosts")
+    command = mpirun(args.hosts) + args.command if args.what == "mpirun" else args.command
     with Lab(args.hosts, args.rate, args.delay) as lab:
         if not args.cut:
-            return lab.run(0, args.command).returncode
-        return run_and_cut(lab, args.command, *args.cut)
+            return lab.run(0, command).returncode
+        return run_and_cut(lab, command, *args.cut)
 
 
 if __name__ == "__main__":

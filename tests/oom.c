@@ -9,7 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef __GLIBC__
+/* ThreadSanitizer's run time allocates before code that it instruments can run: no replacements with it. */
+#if defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1 /* as gcc says it */
+#endif
+#endif
+
+#if defined __GLIBC__ && !defined __SANITIZE_THREAD__
 
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);

@@ -47,6 +47,15 @@ sampling() {
     verdict "sample: fewer images than ranks" bash -c "cmp $one/000003.png $tmp/few/000003.png && cmp $one/000004.png $tmp/few/000004.png && [ \$(ls $tmp/few | wc -l) = 2 ]"
 }
 
+# One image that takes longer than the ranks without one are patient (1.25 x 2 + 1 s and a little): how long, rank 0 tells them.
+slow_image() {
+    local options=(sample -q --model "$model" --seeds 3 --threads 1) begun took
+    begun=$(date +%s%N)
+    "$fdm" "${options[@]}" --steps 40 --outdir "$tmp/timed"
+    took=$((($(date +%s%N) - begun) / 1000000 + 1))
+    verdict "sample: ranks without an image wait for a slow one" over 3 "${options[@]}" --steps $((40 * 6000 / took)) --rank-timeout 2 --outdir "$tmp/slow"
+}
+
 measuring() {
     local options=(metric -q data/emoji32.zip --max-images 90 --bootstrap 7 --threads 1)
     "$fdm" "${options[@]}" --json --save-stats "$tmp/one.npz" >"$tmp/one.json"
@@ -77,6 +86,7 @@ failing() {
 
 if [ -n "$have_mpi" ]; then
     sampling
+    slow_image
     measuring
     failing
 else

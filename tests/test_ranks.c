@@ -164,6 +164,7 @@ struct plan {
     int threads, batch_gpu, most; /* samples of a round of one rank; at most, of a round among ranks */
     bool no_augment, nan;
     char trace[300], nowhere[300]; /* files */
+    int buckets; /* that the trace makes room for; 0: as many as there are */
     fdm_trainer *expected;
 };
 
@@ -323,20 +324,21 @@ START_TEST(buckets_of_any_size) {
 }
 END_TEST
 
-/* A rank alone among two: its peer's messages are its own. */
+/* A rank whose messages of gradients are counted. */
 struct echo {
     pthread_mutex_t lock;
     int64_t messages, polls, patience;
     bool saw_messages;
+    const fdm_ranks *others; /* who take the messages; NULL: a rank alone among two, its peer's messages are its own */
 };
 
-static fdm_status echo_back(const fdm_ranks *r, const fdm_exchange *what, fdm_error *err) {
+static fdm_status count_message(const fdm_ranks *r, const fdm_exchange *what, fdm_error *err) {
     struct echo *e = r->user;
-    (void)err;
-    if (what->receive_bytes) memset(what->receive, 0, what->receive_bytes);
     pthread_mutex_lock(&e->lock);
     e->messages += what->channel == FDM_CHANNEL_GRADIENT;
     pthread_mutex_unlock(&e->lock);
+    if (e->others) return e->others->exchange(e->others, what, err);
+    if (what->receive_bytes) memset(what->receive, 0, what->receive_bytes);
     return FDM_OK;
 }
 
@@ -355,15 +357,19 @@ static bool wait_for_a_message(void *user) {
     return !e->saw_messages;
 }
 
+static int64_t before_the_last_steps(fdm_trainer *t) {
+    const int steps = fdm_gradient_network(fdm_trainer_gradient(t))->graph.step_count;
+    return 2 * steps - steps / 4;
+}
+
 START_TEST(messages_go_out_during_the_backward_pass) {
     struct echo e = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    const fdm_ranks r = {.rank = 0, .size = 2, .user = &e, .exchange = echo_back};
+    const fdm_ranks r = {.rank = 0, .size = 2, .user = &e, .exchange = count_message};
     const fdm_trainer_options o = small_options();
     const struct train_batch b = make_train_batch(0);
     fdm_trainer *t = make_trainer(&o, &best, 1);
     ck_assert_int_eq(fdm_trainer_share(t, &r, BATCH, NULL), FDM_OK);
-    const int steps = fdm_gradient_network(fdm_trainer_gradient(t))->graph.step_count;
-    e.patience = 2 * steps - steps / 4;
+    e.patience = before_the_last_steps(t);
     fdm_gradient_args args = batch_part(&b, 0, BATCH / 2);
     args.stop = wait_for_a_message;
     args.stop_user = &e;
@@ -380,50 +386,106 @@ END_TEST
 
 /* ---- the trace ---- */
 
-static void train_traced(const fdm_ranks *r, void *user) {
+/* Every backward pass waits, before its last steps, for a message of its rank to have gone out. */
+static void train_traced(const fdm_ranks *others, void *user) {
     const struct plan *p = user;
+    struct echo e = {.lock = PTHREAD_MUTEX_INITIALIZER, .others = others};
+    const fdm_ranks r = {.rank = others->rank, .size = others->size, .timeout = others->timeout, .user = &e, .exchange = count_message};
     struct fdm_comm_trace *trace;
     fdm_error err = {0};
     fdm_trainer *t = make_trainer(&p->options, p->runner, 1);
-    ck_assert_int_eq(fdm_trainer_share(t, r, p->batch_gpu, NULL), FDM_OK);
-    ck_assert_int_eq(fdm_comm_trace_create(&trace, r, NULL), FDM_OK);
-    fdm_rank_sum_trace(fdm_trainer_sums(t), trace);
-    for (int u = 0; u < UPDATES; u++) one_shared_update(t, r, p);
-    const fdm_gradient *g = fdm_trainer_gradient(t);
-    ck_assert_msg(fdm_comm_trace_write(trace, g, p->trace, &err) == FDM_OK, "%s", err.message);
-    check_refused(fdm_comm_trace_write(trace, g, p->nowhere, &err), FDM_NO_RESOURCE, &err, "missing");
+    ck_assert_int_eq(fdm_trainer_share(t, &r, p->batch_gpu, NULL), FDM_OK);
+    struct fdm_rank_sum *sums = fdm_trainer_sums(t);
+    fdm_gradient *g = fdm_trainer_gradient(t);
+    ck_assert_int_eq(fdm_comm_trace_create(&trace, &r, g, p->buckets ? p->buckets : fdm_rank_sum_buckets(sums), NULL), FDM_OK);
+    fdm_rank_sum_trace(sums, trace);
+    e.patience = before_the_last_steps(t);
+    for (int u = 0; u < UPDATES; u++) {
+        const struct train_batch b = make_train_batch(u);
+        fdm_gradient_args args = batch_part(&b, r.rank * BATCH / r.size, BATCH / r.size);
+        args.stop = wait_for_a_message;
+        args.stop_user = &e;
+        e.messages = e.polls = 0;
+        e.saw_messages = false;
+        ck_assert_int_eq(fdm_trainer_round(t, &args, NULL, NULL), FDM_OK);
+        ck_assert_int_eq(fdm_trainer_agree(t, FDM_OK, NULL, NULL), FDM_OK);
+        ck_assert_int_eq(fdm_trainer_update(t, NULL, NULL), FDM_OK);
+    }
+    ck_assert_int_eq(fdm_comm_trace_count(trace).all, UPDATES);
+    ck_assert_msg(fdm_comm_trace_write(trace, p->trace, &err) == FDM_OK, "%s", err.message);
+    check_refused(fdm_comm_trace_write(trace, p->nowhere, &err), FDM_NO_RESOURCE, &err, "missing");
     fdm_comm_trace_free(&trace);
     fdm_trainer_free(&t);
 }
 
-START_TEST(the_trace_shows_every_rank) {
-    enum { RANKS = 3 + 1 };
-    struct plan p = {.options = small_options(), .runner = &best, .batch_gpu = BATCH, .most = BATCH};
-    int counts[RANKS][FDM_LANES] = {{0}};
-    double last[RANKS][FDM_LANES] = {{0}};
-    snprintf(p.trace, sizeof p.trace, "%s", scratch("trace.json"));
-    snprintf(p.nowhere, sizeof p.nowhere, "%s", scratch("missing/trace.json"));
-    run_thread_ranks(RANKS, 60, train_traced, &p);
+enum { TRACED_RANKS = 4 };
+
+/* What a trace says of the updates of a rank. */
+struct traced {
+    int counts[FDM_LANES], overlaps;        /* events; messages that a step of the same update's backward pass overlaps */
+    double first_step, last_step, last[FDM_LANES]; /* begin and end of the backward pass; end of the latest event */
+};
+
+static void take_event(struct traced *t, enum fdm_comm_lane lane, double begin, double end) {
+    ck_assert(begin >= t->last[lane] - 0.002 && end >= begin); /* in microseconds, rounded */
+    t->last[lane] = end;
+    if (lane == FDM_LANE_BACKWARD && t->counts[lane] == 0) t->first_step = begin;
+    if (lane == FDM_LANE_BACKWARD) t->last_step = end; /* step after step: the file has all of them before the messages */
+    else t->overlaps += begin < t->last_step && end > t->first_step;
+    t->counts[lane]++;
+}
+
+/* found[rank][update - 1]; returns the file's otherData, to be given back. */
+static json_t *read_trace(struct traced found[TRACED_RANKS][UPDATES], const char *path) {
     json_error_t why;
-    json_t *trace = json_load_file(p.trace, 0, &why), *e;
+    json_t *trace = json_load_file(path, 0, &why), *e;
     ck_assert_msg(trace != NULL, "%s", why.text);
     size_t i;
     json_array_foreach(json_object_get(trace, "traceEvents"), i, e) {
         const json_int_t rank = json_integer_value(json_object_get(e, "pid")), lane = json_integer_value(json_object_get(e, "tid"));
+        const json_int_t update = json_integer_value(json_object_get(json_object_get(e, "args"), "update"));
         const double begin = json_number_value(json_object_get(e, "ts")), length = json_number_value(json_object_get(e, "dur"));
-        ck_assert(rank >= 0 && rank < RANKS && lane >= 0 && lane < FDM_LANES);
+        ck_assert(rank >= 0 && rank < TRACED_RANKS && lane >= 0 && lane < FDM_LANES);
         if (strcmp(json_string_value(json_object_get(e, "ph")), "X") != 0) continue;
-        ck_assert(begin >= last[rank][lane] - 0.002 && length >= 0); /* in microseconds, rounded */
-        last[rank][lane] = begin + length;
-        counts[rank][lane]++;
+        ck_assert(update >= 1 && update <= UPDATES);
+        take_event(&found[rank][update - 1], (enum fdm_comm_lane)lane, begin, begin + length);
     }
-    for (int r = 0; r < RANKS; r++) {
-        ck_assert_int_eq(counts[r][FDM_LANE_BACKWARD], counts[0][FDM_LANE_BACKWARD]);
-        ck_assert_int_eq(counts[r][FDM_LANE_MESSAGES], counts[0][FDM_LANE_MESSAGES]);
-    }
-    ck_assert_int_gt(counts[0][FDM_LANE_BACKWARD], 30 * UPDATES);
-    ck_assert_int_ge(counts[0][FDM_LANE_MESSAGES], 8 * UPDATES);
+    json_t *other = json_incref(json_object_get(trace, "otherData"));
     json_decref(trace);
+    return other;
+}
+
+/* A trace with room for that many updates: the same ones in both lanes of all ranks. */
+static void check_trace(struct plan *p, int kept) {
+    struct traced found[TRACED_RANKS][UPDATES] = {{{.overlaps = 0}}};
+    snprintf(p->trace, sizeof p->trace, "%s", scratch("trace.json"));
+    snprintf(p->nowhere, sizeof p->nowhere, "%s", scratch("missing/trace.json"));
+    run_thread_ranks(TRACED_RANKS, 60, train_traced, p);
+    json_t *other = read_trace(found, p->trace);
+    ck_assert_int_eq(json_integer_value(json_object_get(other, "updates")), kept);
+    ck_assert_int_eq(json_integer_value(json_object_get(other, "updates_left_out")), UPDATES - kept);
+    json_decref(other);
+    for (int r = 0; r < TRACED_RANKS; r++)
+        for (int u = 0; u < UPDATES; u++) {
+            const struct traced *t = &found[r][u];
+            ck_assert_int_eq(t->counts[FDM_LANE_BACKWARD], u < kept ? found[0][0].counts[FDM_LANE_BACKWARD] : 0);
+            ck_assert_int_eq(t->counts[FDM_LANE_MESSAGES], u < kept ? found[0][0].counts[FDM_LANE_MESSAGES] : 0);
+            ck_assert_msg(t->overlaps > 0 || u >= kept, "rank %d, update %d: no message during the backward pass", r, u + 1);
+        }
+    ck_assert_int_gt(found[0][0].counts[FDM_LANE_BACKWARD], 30);
+    ck_assert_int_ge(found[0][0].counts[FDM_LANE_MESSAGES], 8);
+}
+
+START_TEST(the_trace_shows_messages_during_the_backward_pass_of_every_rank) {
+    struct plan p = {.options = small_options(), .runner = &best, .batch_gpu = BATCH, .most = BATCH};
+    check_trace(&p, UPDATES);
+}
+END_TEST
+
+START_TEST(a_full_trace_ends_with_an_update) {
+    struct plan p = {.options = small_options(), .runner = &best, .batch_gpu = BATCH, .most = BATCH};
+    p.buckets = 30000; /* so many events an update, it is told, that there is room for two */
+    check_trace(&p, 2);
 }
 END_TEST
 
@@ -464,11 +526,13 @@ START_TEST(a_failure_ends_the_update_of_all) {
 }
 END_TEST
 
-static void lose_the_last_rank(const fdm_ranks *r, void *user) {
+static void lose_the_last_rank(const fdm_ranks *all, void *user) {
     const struct plan *p = user;
     fdm_error err = {0};
+    fdm_ranks own = *all, *r = &own;
     fdm_trainer *t = make_trainer(&p->options, p->runner, 1);
     ck_assert_int_eq(fdm_trainer_share(t, r, p->batch_gpu, NULL), FDM_OK);
+    own.timeout = 0.3; /* until here they may have been slow */
     if (r->rank == r->size - 1) { /* its node vanishes */
         fdm_trainer_free(&t);
         return;
@@ -487,7 +551,21 @@ static void lose_the_last_rank(const fdm_ranks *r, void *user) {
 
 START_TEST(a_rank_that_does_not_answer) {
     struct plan p = {.options = small_options(), .runner = &best, .batch_gpu = 8};
-    for (int size = 2; size <= 4; size *= 2) run_thread_ranks(size, 0.3, lose_the_last_rank, &p);
+    for (int size = 2; size <= 4; size *= 2) run_thread_ranks(size, 60, lose_the_last_rank, &p);
+}
+END_TEST
+
+/* Rank 1 takes longer than silence is allowed, but not longer than the others' own work and that. */
+static void be_patient(const fdm_ranks *r, void *user) {
+    const struct timespec longer = {.tv_nsec = 400000000};
+    (void)user;
+    if (r->rank == 1) (void)nanosleep(&longer, NULL);
+    ck_assert_int_eq(fdm_ranks_agree_after(r, FDM_OK, 20, NULL), FDM_OK);
+    ck_assert_int_eq(fdm_ranks_agree_after(NULL, FDM_MISMATCH, 20, NULL), FDM_MISMATCH);
+}
+
+START_TEST(slow_work_is_waited_for) {
+    run_thread_ranks(3, 0.1, be_patient, NULL);
 }
 END_TEST
 
@@ -504,9 +582,11 @@ int main(void) {
     tcase_add_test(tc, batches_that_fit);
     tcase_add_test(tc, buckets_of_any_size);
     tcase_add_test(tc, messages_go_out_during_the_backward_pass);
-    tcase_add_test(tc, the_trace_shows_every_rank);
+    tcase_add_test(tc, the_trace_shows_messages_during_the_backward_pass_of_every_rank);
+    tcase_add_test(tc, a_full_trace_ends_with_an_update);
     tcase_add_test(tc, a_failure_ends_the_update_of_all);
     tcase_add_test(tc, a_rank_that_does_not_answer);
+    tcase_add_test(tc, slow_work_is_waited_for);
     suite_add_tcase(suite, tc);
     return scratch_run(suite);
 }

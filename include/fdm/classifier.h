@@ -51,7 +51,8 @@ typedef struct fdm_classifier_options {
 } fdm_classifier_options;
 FDM_API fdm_classifier_options fdm_classifier_defaults(void);
 
-/* Trains on a data set that was opened with labels, one class an image.  *classifier is NULL on failure.
+/* Trains on a data set that was opened with labels, one class an image.  Among ranks (run->ranks) all call it, and each trains
+ * the same classifier, waiting for the others after every epoch.  *classifier is NULL on failure.
  * Errors: FDM_BAD_INPUT for a data set without classes, with fewer than 2 or with images of a side outside
  * FDM_CLASSIFIER_MIN_RESOLUTION .. MAX_RESOLUTION; FDM_BAD_USAGE for an option out of range; FDM_NO_RESOURCE;
  * FDM_INTERRUPTED. */

@@ -51,7 +51,7 @@ typedef struct fdm_run_options {
     const char *conv;    /* name of an fdm_conv_mode; NULL: the default.  The reference takes no notice */
     int threads;         /* 0: as many as OpenMP would use */
     fdm_recompute recompute; /* fdm/gradient.h only */
-    const fdm_ranks *ranks; /* fdm/train.h only: who shares the work; NULL: it is done alone */
+    const fdm_ranks *ranks; /* of a training run (fdm/train.h, fdm/classifier.h): who takes part; NULL: it is done alone */
     const fdm_emulation *emulation; /* NULL, or which layers to compute in which format; takes the place of `backend` */
 } fdm_run_options;
 

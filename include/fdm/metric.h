@@ -87,8 +87,8 @@ typedef struct fdm_pca {
 enum { FDM_PCA_MAX_SIDE = 8192 }; /* of the matrix whose eigenvectors are needed */
 
 /* The components of these images.  The covariance (or, for fewer images than pixels, the matrix of scalar products) is
- * summed in integers, so exact.  Every rank finds them; rank 0's are taken by all, whatever their LAPACKs.  Into an all-zero
- * struct; free with fdm_pca_free.
+ * summed in integers, so exact, each rank a share of it.  Rank 0 finds the eigenvectors, whatever the LAPACKs of the others; all
+ * make components of them.  Into an all-zero struct; free with fdm_pca_free.
  * Errors: FDM_BAD_INPUT for fewer than 2 images, images that are all equal, or more than FDM_PCA_MAX_SIDE images of more
  * than FDM_PCA_MAX_SIDE pixels; FDM_NO_RESOURCE out of memory or without LAPACK. */
 FDM_API fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, const fdm_ranks *ranks,

@@ -74,6 +74,10 @@ FDM_API fdm_ranks_share fdm_ranks_share_of(const fdm_ranks *ranks, int64_t count
  * `flags`, NULL or the caller's bits: receives the bits of all ranks. */
 FDM_API fdm_status fdm_ranks_agree(const fdm_ranks *ranks, fdm_status mine, unsigned *flags, fdm_error *err);
 
+/* The same after work that took this rank `seconds`: it waits so much longer, so that a rank that is steadily slower, up to
+ * half as fast, does not count as lost however long the work is. */
+FDM_API fdm_status fdm_ranks_agree_after(const fdm_ranks *ranks, fdm_status mine, double seconds, fdm_error *err);
+
 /* Rank 0's bytes to every rank. */
 FDM_API fdm_status fdm_ranks_broadcast(const fdm_ranks *ranks, void *data, size_t bytes, fdm_error *err);
 

@@ -32,6 +32,9 @@ void *fdm_work(void **work, size_t *have, size_t bytes);
 /* strdup that goes through malloc, NULL if out of memory. */
 char *fdm_strdup(const char *s);
 
+/* Seconds, of a clock that is never set back. */
+double fdm_now(void);
+
 /* Length of the valid UTF-8 sequence (RFC 3629: not overlong, no surrogate, at most U+10FFFF) at p in
  * NUL-terminated text; 0 if there is none. */
 int fdm_utf8_sequence(const unsigned char *p);

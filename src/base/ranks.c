@@ -99,6 +99,13 @@ static fdm_status spread_message(const fdm_ranks *r, char *message, size_t size,
     return status == FDM_OK ? tell(r, FDM_CHANNEL_CONTROL, message, size, err) : status;
 }
 
+fdm_status fdm_ranks_agree_after(const fdm_ranks *ranks, fdm_status mine, double seconds, fdm_error *err) {
+    if (fdm_ranks_size(ranks) == 1) return mine;
+    fdm_ranks patient = *ranks;
+    if (patient.timeout > 0) patient.timeout += seconds;
+    return fdm_ranks_agree(&patient, mine, NULL, err);
+}
+
 fdm_status fdm_ranks_agree(const fdm_ranks *ranks, fdm_status mine, unsigned *flags, fdm_error *err) {
     struct vote v = {.status = mine, .rank = fdm_ranks_rank(ranks), .flags = flags ? *flags : 0};
     char message[sizeof err->message] = "";

@@ -69,8 +69,8 @@ struct job {
     json_t *results; /* of --json */
 };
 
-/* Ranks share the images and all measures; each trains the classifier, reads the statistics and finds the covariances by
- * itself.  After what can fail on one of them alone they agree, so that all go on, or none. */
+/* Ranks share the images, the components and all measures; each trains the classifier, reads the statistics and finds the
+ * covariances by itself.  After what can fail on one of them alone they agree, so that all go on, or none. */
 static fdm_status agree(const struct job *j, fdm_status mine, fdm_error *err) {
     return fdm_ranks_agree(j->ranks, mine, NULL, err);
 }
@@ -150,7 +150,7 @@ static void say_classifier(const struct job *j) {
 }
 
 static fdm_status get_classifier(struct job *j, fdm_error *err) {
-    const fdm_run_options how = fdm_cli_run_options(j->cli);
+    fdm_run_options how = fdm_cli_run_options(j->cli);
     fdm_classifier_options train = fdm_classifier_defaults();
     fdm_dataset *set = NULL;
     fdm_status status = FDM_OK;
@@ -162,7 +162,9 @@ static fdm_status get_classifier(struct job *j, fdm_error *err) {
         train.progress = show_progress;
         train.stop = fdm_stop_if_interrupted;
         train.user = j;
+        how.ranks = j->ranks;
         status = fdm_dataset_open(&set, j->cli->args[0], &(fdm_dataset_options){.use_labels = true, .cache_bytes = 1}, err);
+        status = agree(j, status, err);
         if (status == FDM_OK) status = fdm_classifier_train(&j->classifier, set, &train, &how, err);
         if (j->progress.total) fdm_progress_end(&j->progress, status == FDM_OK);
         if (status == FDM_OK && fdm_ranks_is_first(j->ranks))
@@ -179,6 +181,7 @@ static fdm_status get_classifier(struct job *j, fdm_error *err) {
 static fdm_status find_features(fdm_metric_stats *stats, struct job *j, const struct side *side, int space, const fdm_pca *pca,
                                 fdm_error *err) {
     const fdm_images share = fdm_images_share(&side->images, j->ranks);
+    double begun = fdm_now();
     fdm_status status;
     if (space == PIXELS) {
         status = fdm_pca_features(&stats->features, pca, &share, j->cli->threads, err);
@@ -187,10 +190,11 @@ static fdm_status find_features(fdm_metric_stats *stats, struct job *j, const st
         status = fdm_classifier_features(&stats->features, NULL, j->classifier, &share, err);
         stats->fingerprint = fdm_classifier_describe(j->classifier).fingerprint;
     }
-    status = agree(j, status, err);
+    status = fdm_ranks_agree_after(j->ranks, status, fdm_now() - begun, err);
     if (status == FDM_OK) status = fdm_features_gather(&stats->features, side->images.n, j->ranks, err);
+    begun = fdm_now();
     if (status == FDM_OK) status = fdm_gaussian_fit(&stats->gaussian, &stats->features, j->cli->threads, err);
-    return agree(j, status, err);
+    return fdm_ranks_agree_after(j->ranks, status, fdm_now() - begun, err);
 }
 
 /* A file's statistics are taken as they are: `stats` borrows them, and is given back by release. */

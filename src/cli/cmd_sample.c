@@ -79,6 +79,9 @@ struct job {
     struct fdm_progress progress;
     int64_t done; /* evaluations of D, counted per image */
     int first, count; /* the batch that runs now */
+    double began;     /* when it did */
+    double patience;  /* seconds that a batch may take another rank, silence apart */
+    bool idle_ranks;  /* there are fewer samples than ranks, and rank 0 has not said yet what to expect */
     double *sigma;    /* (batch) one noise level repeated */
 };
 
@@ -286,9 +289,22 @@ static fdm_status call_denoiser(void *ctx, int n, double *D, const double *x, do
     return status;
 }
 
+/* Collective, once, among ranks that have not all a sample: those without can tell from nothing else how long to wait.  Rank 0
+ * knows after its first evaluation. */
+static fdm_status expect_batch(struct job *j, fdm_error *err) {
+    double seconds = (fdm_cli_now() - j->began) * (double)fdm_sample_nfe(&j->how);
+    if (!j->idle_ranks) return FDM_OK;
+    j->idle_ranks = false;
+    const fdm_status status = fdm_ranks_broadcast(j->ranks, &seconds, sizeof seconds, err);
+    if (status == FDM_OK && seconds > j->patience) j->patience = seconds;
+    return status;
+}
+
 static fdm_status on_call(void *ctx, const fdm_sample_event *event, fdm_error *err) {
     struct job *j = ctx;
     if (fdm_interrupted()) return fdm_fail_interrupted(err);
+    const fdm_status status = expect_batch(j, err);
+    if (status != FDM_OK) return status;
     if (j->o->save_tensors) record_call(j, event);
     j->done += j->count;
     fdm_progress_update(&j->progress, j->done);
@@ -374,32 +390,30 @@ static fdm_status write_image(const struct job *j, int64_t index, fdm_error *err
     return fdm_png_write(path, j->pixels + place(j, index, j->keep), r, r, j->config->img_channels, err);
 }
 
-/* The ranks after a batch each, so that what one of them runs into soon ends all.  A batch that took this one `seconds` may
- * take another twice as long, and the time that silence is allowed on top. */
-static fdm_status agree_after(const struct job *j, fdm_status mine, double seconds, fdm_error *err) {
-    if (!j->ranks) return mine;
-    fdm_ranks patient = *j->ranks;
-    if (patient.timeout > 0) patient.timeout += seconds;
-    return fdm_ranks_agree(&patient, mine, NULL, err);
-}
-
 static fdm_status run_batch(struct job *j, fdm_error *err) {
     fdm_status status = j->count ? sample_batch(j, err) : FDM_OK;
     for (int i = 0; i < j->count && status == FDM_OK && j->o->outdir; i++) status = write_image(j, j->first + i, err);
     return status;
 }
 
-/* This rank's share; as many batches on every rank, the last of them perhaps an empty one. */
+/* This rank's share; as many batches on every rank, the last of them perhaps an empty one.  After each the ranks agree, so that
+ * what one of them runs into soon ends all.  They wait for each other as long as the longest batch took and the time that silence
+ * is allowed. */
 static fdm_status run_batches(struct job *j, fdm_error *err) {
     const fdm_ranks_share mine = fdm_ranks_share_of(j->ranks, j->n), largest = fdm_ranks_share_for(j->ranks, j->n, 0);
     fdm_status status = FDM_OK;
+    j->idle_ranks = j->n < fdm_ranks_size(j->ranks);
     for (int64_t done = 0; done < largest.end && status == FDM_OK; done += j->o->batch) {
-        const double start = fdm_cli_now();
         const int64_t left = mine.end - mine.first - done;
+        fdm_error lost;
+        j->began = fdm_cli_now();
         j->first = (int)(mine.first + done);
         j->count = (int)(left < 0 ? 0 : left < j->o->batch ? left : j->o->batch);
         status = run_batch(j, err);
-        status = agree_after(j, status, fdm_cli_now() - start, err);
+        const fdm_status told = expect_batch(j, &lost); /* those without a sample, and whoever failed before an evaluation */
+        if (status == FDM_OK && told != FDM_OK) status = fdm_fail(err, told, "%s", lost.message);
+        if (fdm_cli_now() - j->began > j->patience) j->patience = fdm_cli_now() - j->began;
+        status = fdm_ranks_agree_after(j->ranks, status, j->patience, err);
     }
     return status;
 }

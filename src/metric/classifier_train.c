@@ -179,21 +179,32 @@ static double update(struct training *t, int64_t step, int n, double lr) {
     return loss;
 }
 
-static fdm_status train(struct training *t, fdm_error *err) {
+/* The batch that begins with image number *done of all. */
+static fdm_status next_update(struct training *t, int64_t step, int64_t *done, int64_t total, fdm_error *err) {
     const fdm_classifier_options *o = t->options;
-    const int64_t total = o->epochs * t->examples.trained;
-    int64_t step = 1;
-    for (int64_t done = 0; done < total; step++) {
-        const int n = (int)(total - done < o->batch ? total - done : o->batch);
-        if (o->stop && o->stop(o->user)) return fdm_fail(err, FDM_INTERRUPTED, "interrupted");
-        fill_batch(t, done, n);
-        const double loss = update(t, step, n, o->lr * (1 - (double)done / (double)total));
-        done += n;
-        if (!isfinite(loss)) return fdm_fail(err, FDM_BAD_USAGE, "the classifier's loss is not finite; try a smaller learning rate");
-        if (o->progress) o->progress(o->user, done, total, loss);
+    const int n = (int)(total - *done < o->batch ? total - *done : o->batch);
+    if (o->stop && o->stop(o->user)) return fdm_fail(err, FDM_INTERRUPTED, "interrupted");
+    fill_batch(t, *done, n);
+    const double loss = update(t, step, n, o->lr * (1 - (double)*done / (double)total));
+    *done += n;
+    if (!isfinite(loss)) return fdm_fail(err, FDM_BAD_USAGE, "the classifier's loss is not finite; try a smaller learning rate");
+    if (o->progress) o->progress(o->user, *done, total, loss);
+    return FDM_OK;
+}
+
+/* Every rank makes all updates.  They wait for each other after every epoch, so that a slow one is never far behind and what one
+ * runs into ends all. */
+static fdm_status train(struct training *t, const fdm_ranks *ranks, fdm_error *err) {
+    const int64_t each = t->examples.trained, total = t->options->epochs * each;
+    int64_t step = 1, done = 0;
+    fdm_status status = FDM_OK;
+    for (int64_t end = each; end <= total && status == FDM_OK; end += each) {
+        const double begun = fdm_now();
+        while (done < end && status == FDM_OK) status = next_update(t, step++, &done, total, err);
+        status = fdm_metric_agree_after(ranks, status, fdm_now() - begun, err);
     }
     t->c->info.images = total;
-    return FDM_OK;
+    return status;
 }
 
 /* ---- Accuracy ---------------------------------------------------------------------------------------------- */
@@ -244,6 +255,8 @@ static fdm_status check_options(const fdm_classifier_options *o, fdm_error *err)
 fdm_status fdm_classifier_train(fdm_classifier **classifier, fdm_dataset *set, const fdm_classifier_options *options,
                                 const fdm_run_options *run, fdm_error *err) {
     struct training t = {.options = options};
+    const fdm_ranks *ranks = run ? run->ranks : NULL;
+    double begun = fdm_now();
     const fdm_classifier_info info = {.channels = fdm_dataset_channels(set), .resolution = fdm_dataset_resolution(set),
                                       .classes = fdm_dataset_label_dim(set), .seed = options->seed};
     *classifier = NULL;
@@ -251,11 +264,14 @@ fdm_status fdm_classifier_train(fdm_classifier **classifier, fdm_dataset *set, c
     if (status == FDM_OK) status = read_examples(&t.examples, set, options->seed, err);
     if (status == FDM_OK) status = fdm_classifier_create(&t.c, &info, run, err);
     if (status == FDM_OK) status = alloc_training(&t, err);
+    if (status == FDM_OK) init_parameters(t.c, options->seed);
+    status = fdm_metric_agree_after(ranks, status, fdm_now() - begun, err);
+    if (status == FDM_OK) status = train(&t, ranks, err);
     if (status == FDM_OK) {
-        init_parameters(t.c, options->seed);
-        status = train(&t, err);
+        begun = fdm_now();
+        status = find_accuracy(&t, err);
+        status = fdm_metric_agree_after(ranks, status, fdm_now() - begun, err);
     }
-    if (status == FDM_OK) status = find_accuracy(&t, err);
     free_training(&t);
     if (status != FDM_OK) fdm_classifier_free(&t.c);
     *classifier = t.c;

@@ -113,6 +113,7 @@ fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_ima
                            fdm_error *err) {
     const int64_t all = fdm_dataset_count(set), n = max_images > 0 && max_images < all ? max_images : all;
     const fdm_ranks_share mine = fdm_ranks_share_of(ranks, n);
+    const double begun = fdm_now();
     int64_t *chosen = NULL;
     fdm_status status = random_order(&chosen, all, seed, FDM_STREAM_SUBSET, err);
     if (status == FDM_OK) {
@@ -121,7 +122,7 @@ fdm_status fdm_images_read(fdm_images *images, fdm_dataset *set, int64_t max_ima
     }
     for (int64_t i = mine.first; i < mine.end && status == FDM_OK; i++)
         status = fdm_dataset_image(set, chosen[i], images->pixels + (size_t)i * image_bytes(images), err);
-    status = fdm_metric_agree(ranks, status, err);
+    status = fdm_metric_agree_after(ranks, status, fdm_now() - begun, err);
     if (status == FDM_OK) status = fdm_ranks_gather_all(ranks, images->pixels, image_bytes(images), n, err);
     if (status != FDM_OK) fdm_images_free(images);
     free(chosen);

@@ -116,6 +116,7 @@ fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_
         status = fdm_fail_oom(err, "kernel distance", (size_t)*blocks * sizeof **values);
     status = fdm_metric_agree(ranks, status, err);
     if (status == FDM_OK) {
+        const double begun = fdm_now();
         const fdm_ranks_share mine = fdm_ranks_share_of(ranks, *blocks);
         find_units(&w.units, ref);
         fdm_metric_shuffle(w.order_ref, ref->n, seed, FDM_STREAM_BLOCK_REF, 0);
@@ -128,8 +129,9 @@ fdm_status fdm_kernel_distance(double **values, int64_t *blocks, int64_t *block_
             gather(y, images, w.order_images + k * block, block, &w.units);
             (*values)[k] = block_value(x, y, block, ref->d);
         }
-        status = fdm_ranks_gather_all(ranks, *values, sizeof **values, *blocks, err);
+        status = fdm_metric_agree_after(ranks, FDM_OK, fdm_now() - begun, err);
     }
+    if (status == FDM_OK) status = fdm_ranks_gather_all(ranks, *values, sizeof **values, *blocks, err);
     free_work(&w);
     return status;
 }

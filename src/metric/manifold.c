@@ -32,13 +32,18 @@ static bool is_inside(const double *point, const fdm_features *set, const double
 
 static fdm_status find_inside(uint8_t *inside, double *square_radii, const fdm_features *points, const fdm_features *set, int k,
                               int threads, const fdm_ranks *ranks, fdm_error *err) {
+    const double begun = fdm_now();
     const fdm_ranks_share radii = fdm_ranks_share_of(ranks, set->n), mine = fdm_ranks_share_of(ranks, points->n);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = radii.first; i < radii.end; i++) square_radii[i] = square_radius(set, i, k);
-    const fdm_status status = fdm_ranks_gather_all(ranks, square_radii, sizeof *square_radii, set->n, err);
+    const double found_radii = fdm_now();
+    fdm_status status = fdm_metric_agree_after(ranks, FDM_OK, found_radii - begun, err);
+    if (status == FDM_OK) status = fdm_ranks_gather_all(ranks, square_radii, sizeof *square_radii, set->n, err);
     if (status != FDM_OK) return status;
 #pragma omp parallel for schedule(static, 16) num_threads(threads)
     for (int64_t i = mine.first; i < mine.end; i++) inside[i] = is_inside(points->values + i * points->d, set, square_radii);
+    status = fdm_metric_agree_after(ranks, FDM_OK, fdm_now() - found_radii, err);
+    if (status != FDM_OK) return status;
     return fdm_ranks_gather_all(ranks, inside, sizeof *inside, points->n, err);
 }
 

@@ -106,6 +106,7 @@ static bool stopped(const fdm_metric_options *o) { return o->stop && o->stop(o->
 
 /* values[b] for every resampling b; the work of a resampling stays in one thread of one rank. */
 static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm_error *err) {
+    const double begun = fdm_now();
     const fdm_ranks *ranks = f->options->ranks;
     const fdm_ranks_share mine = fdm_ranks_share_of(ranks, f->options->bootstrap);
     int failures = 0;
@@ -134,15 +135,16 @@ static fdm_status bootstrap_frechet(double *values, const struct frechet *f, fdm
             }
         }
     }
-    result = fdm_metric_agree(ranks, result, err);
+    result = fdm_metric_agree_after(ranks, result, fdm_now() - begun, err);
     return result == FDM_OK ? fdm_ranks_gather_all(ranks, values, sizeof *values, f->options->bootstrap, err) : result;
 }
 
 static fdm_status measure_frechet(fdm_metric_estimate *e, const struct frechet *f, double *resampled, fdm_error *err) {
+    const double begun = fdm_now();
     const bool sampled = f->side[0]->features || f->side[1]->features;
     double value;
     fdm_status status = fdm_frechet_distance(&value, f->gaussian[0], f->gaussian[1], err);
-    status = fdm_metric_agree(f->options->ranks, status, err);
+    status = fdm_metric_agree_after(f->options->ranks, status, fdm_now() - begun, err);
     if (status == FDM_OK && sampled && f->options->bootstrap) status = bootstrap_frechet(resampled, f, err);
     if (status != FDM_OK) return status;
     *e = estimate_of(value, resampled, sampled ? f->options->bootstrap : 0, f->options->confidence, 1);
@@ -250,6 +252,7 @@ static fdm_status measure_samples(fdm_metric_report *report, const fdm_features 
 
 fdm_status fdm_metric_measure(fdm_metric_report *report, const fdm_metric_side *ref, const fdm_metric_side *images,
                               const fdm_metric_options *options, fdm_error *err) {
+    const double begun = fdm_now();
     struct frechet f = {.side = {ref, images}, .options = options};
     fdm_metric_options o = *options;
     fdm_gaussian fitted[2] = {{0}};
@@ -264,7 +267,7 @@ fdm_status fdm_metric_measure(fdm_metric_report *report, const fdm_metric_side *
     double *resampled = NULL;
     if (status == FDM_OK && !(resampled = malloc(((size_t)o.bootstrap + 1) * sizeof *resampled)))
         status = fdm_fail_oom(err, "bootstrap", ((size_t)o.bootstrap + 1) * sizeof *resampled);
-    status = fdm_metric_agree(o.ranks, status, err);
+    status = fdm_metric_agree_after(o.ranks, status, fdm_now() - begun, err); /* each of them found the covariances */
     if (status == FDM_OK) status = measure_frechet(&report->frechet, &f, resampled, err);
     if (status == FDM_OK) {
         report->d = f.gaussian[0]->d;

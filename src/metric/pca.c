@@ -67,14 +67,23 @@ static fdm_status make_table(struct table *t, const fdm_images *images, fdm_erro
     return FDM_OK;
 }
 
-/* products (side, side) of all pairs of rows */
-static void all_products(int64_t *products, const struct table *t, int threads) {
+/* Of products (side, side) the rows of a share: row i with the side/2 rows after it, cyclically.  So every pair is in the row of
+ * one of the two (halfway round in both), and all rows cost the same. */
+static void some_products(int64_t *products, const struct table *t, fdm_ranks_share share, int threads) {
+    const int64_t side = t->side;
 #pragma omp parallel for schedule(static, 8) num_threads(threads)
-    for (int i = 0; i < t->side; i++)
-        for (int j = 0; j <= i; j++) {
-            const size_t side = (size_t)t->side, a = (size_t)i, b = (size_t)j;
-            products[a * side + b] = products[b * side + a] =
-                integer_dot(t->rows + i * t->length, t->rows + j * t->length, t->length);
+    for (int64_t i = share.first; i < share.end; i++)
+        for (int64_t k = 0; k <= side / 2; k++) {
+            const int64_t j = (i + k) % side;
+            products[i * side + j] = integer_dot(t->rows + i * t->length, t->rows + j * t->length, t->length);
+        }
+}
+
+static void mirror(int64_t *products, int64_t side) {
+    for (int64_t i = 0; i < side; i++)
+        for (int64_t k = 1; k <= side / 2; k++) {
+            const int64_t j = (i + k) % side;
+            products[j * side + i] = products[i * side + j];
         }
 }
 
@@ -149,7 +158,7 @@ struct pca_work {
 
 static fdm_status alloc_pca(fdm_pca *pca, struct pca_work *w, int most, fdm_error *err) {
     const size_t side = (size_t)w->table.side, d = (size_t)pixel_count(pca->channels, pca->resolution);
-    w->products = malloc(side * side * sizeof *w->products);
+    w->products = calloc(side * side, sizeof *w->products); /* whole rows are sent, which are half empty */
     w->sums = malloc(side * sizeof *w->sums);
     w->values = malloc((size_t)most * sizeof *w->values);
     w->vectors = malloc((size_t)most * side * sizeof *w->vectors);
@@ -159,62 +168,92 @@ static fdm_status alloc_pca(fdm_pca *pca, struct pca_work *w, int most, fdm_erro
     return fdm_fail_oom(err, "principal components", side * side * sizeof *w->products);
 }
 
-static fdm_status find_components(fdm_pca *pca, struct pca_work *w, const fdm_images *images, int most, int threads,
-                                  fdm_error *err) {
-    const int d = pixel_count(pca->channels, pca->resolution), side = w->table.side;
+/* All products on rank 0. */
+static fdm_status find_products(struct pca_work *w, int threads, const fdm_ranks *ranks, fdm_error *err) {
+    const int64_t side = w->table.side;
+    const double begun = fdm_now();
+    some_products(w->products, &w->table, fdm_ranks_share_of(ranks, side), threads);
+    const fdm_status status = fdm_metric_agree_after(ranks, FDM_OK, fdm_now() - begun, err);
+    return status == FDM_OK ? fdm_ranks_gather(ranks, w->products, (size_t)side * sizeof *w->products, side, err) : status;
+}
+
+/* What follows from the eigenvectors; they and their number are rank 0's. */
+struct spectrum {
+    double explained;
+    int64_t d;
+};
+
+static fdm_status find_vectors(struct spectrum *found, struct pca_work *w, int64_t n, int most, fdm_error *err) {
+    const int side = w->table.side;
     double *matrix = (double *)w->products, total = 0, kept = 0;
-    all_products(w->products, &w->table, threads);
-    centre(w->products, w->sums, &w->table, images->n);
+    mirror(w->products, side);
+    centre(w->products, w->sums, &w->table, n);
     for (int i = 0; i < side; i++) total += matrix[(size_t)i * ((size_t)side + 1)];
     if (!(total > 0)) return fdm_fail(err, FDM_BAD_INPUT, "the images are all equal: they have no components");
     const fdm_status status = fdm_symmetric_eigen(w->values, w->vectors, matrix, side, most, err);
     if (status != FDM_OK) return status;
-    find_mean(pca, images);
-    for (; pca->d < most && w->values[pca->d] > 16 * side * DBL_EPSILON * w->values[0]; pca->d++) kept += w->values[pca->d];
-    pca->explained = fmin(1, kept / total);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int k = 0; k < pca->d; k++) {
-        double *to = pca->components + (size_t)k * (size_t)d, *from = w->vectors + (size_t)k * (size_t)side;
-        if (w->table.transposed)
-            memcpy(to, from, (size_t)d * sizeof *to);
-        else
-            component_from_images(to, from, images);
-        make_largest_positive(to, d);
-    }
+    for (; found->d < most && w->values[found->d] > 16 * side * DBL_EPSILON * w->values[0]; found->d++)
+        kept += w->values[found->d];
+    found->explained = fmin(1, kept / total);
     return FDM_OK;
 }
 
-/* Rank 0's components: those of another LAPACK differ in their last digits. */
-static fdm_status take_the_first(fdm_pca *pca, const fdm_ranks *ranks, fdm_error *err) {
-    const size_t pixels = (size_t)pixel_count(pca->channels, pca->resolution);
-    struct {
-        double explained;
-        int64_t d;
-    } found = {pca->explained, pca->d};
-    fdm_status status = fdm_ranks_broadcast(ranks, &found, sizeof found, err);
+/* How long rank 0 may need for that: 4/3 side^3 multiplications and additions, and 2 side^2 for every vector, on the slowest
+ * LAPACK there is. */
+static double eigen_seconds(int side, int most) {
+    const double each_second = 1e8, square = (double)side * side;
+    return square * (4.0 / 3 * side + 2.0 * most) / each_second;
+}
+
+/* Rank 0's eigenvectors on all: those of another LAPACK would differ in their last digits. */
+static fdm_status share_vectors(fdm_pca *pca, struct pca_work *w, int64_t n, int most, const fdm_ranks *ranks, fdm_error *err) {
+    struct spectrum found = {0};
+    fdm_status status = fdm_ranks_is_first(ranks) ? find_vectors(&found, w, n, most, err) : FDM_OK;
+    status = fdm_metric_agree_after(ranks, status, eigen_seconds(w->table.side, most), err);
+    if (status == FDM_OK) status = fdm_ranks_broadcast(ranks, &found, sizeof found, err);
     if (status != FDM_OK) return status;
     pca->explained = found.explained;
     pca->d = (int)found.d;
-    status = fdm_ranks_broadcast(ranks, pca->mean, pixels * sizeof *pca->mean, err);
-    if (status != FDM_OK) return status;
-    return fdm_ranks_broadcast(ranks, pca->components, (size_t)pca->d * pixels * sizeof *pca->components, err);
+    return fdm_ranks_broadcast(ranks, w->vectors, (size_t)pca->d * (size_t)w->table.side * sizeof *w->vectors, err);
+}
+
+/* Every rank makes a share of the components; all get all. */
+static fdm_status find_components(fdm_pca *pca, const struct pca_work *w, const fdm_images *images, int threads,
+                                  const fdm_ranks *ranks, fdm_error *err) {
+    const size_t d = (size_t)pixel_count(pca->channels, pca->resolution), side = (size_t)w->table.side;
+    const fdm_ranks_share mine = fdm_ranks_share_of(ranks, pca->d);
+    const double begun = fdm_now();
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t k = mine.first; k < mine.end; k++) {
+        double *to = pca->components + (size_t)k * d;
+        const double *from = w->vectors + (size_t)k * side;
+        if (w->table.transposed)
+            memcpy(to, from, d * sizeof *to);
+        else
+            component_from_images(to, from, images);
+        make_largest_positive(to, (int)d);
+    }
+    find_mean(pca, images);
+    const fdm_status status = fdm_metric_agree_after(ranks, FDM_OK, fdm_now() - begun, err);
+    return status == FDM_OK ? fdm_ranks_gather_all(ranks, pca->components, d * sizeof *pca->components, pca->d, err) : status;
 }
 
 fdm_status fdm_pca_fit(fdm_pca *pca, const fdm_images *images, int components, int threads, const fdm_ranks *ranks,
                        fdm_error *err) {
     struct pca_work w = {0};
+    const double begun = fdm_now();
     *pca = (fdm_pca){.channels = images->channels, .resolution = images->resolution};
     if (images->n < 2)
         return fdm_fail(err, FDM_BAD_INPUT, "%lld image: principal components need 2 or more", (long long)images->n);
     if (components < 1) return fdm_fail(err, FDM_BAD_USAGE, "components: %d; at least 1", components);
+    threads = threads ? threads : fdm_max_threads();
     fdm_status status = make_table(&w.table, images, err);
-    if (status == FDM_OK) {
-        const int most = fdm_min_int(components, w.table.side);
-        status = alloc_pca(pca, &w, most, err);
-        if (status == FDM_OK) status = find_components(pca, &w, images, most, threads ? threads : fdm_max_threads(), err);
-    }
-    status = fdm_metric_agree(ranks, status, err);
-    if (status == FDM_OK) status = take_the_first(pca, ranks, err);
+    const int most = fdm_min_int(components, w.table.side);
+    if (status == FDM_OK) status = alloc_pca(pca, &w, most, err);
+    status = fdm_metric_agree_after(ranks, status, fdm_now() - begun, err);
+    if (status == FDM_OK) status = find_products(&w, threads, ranks, err);
+    if (status == FDM_OK) status = share_vectors(pca, &w, images->n, most, ranks, err);
+    if (status == FDM_OK) status = find_components(pca, &w, images, threads, ranks, err);
     if (status != FDM_OK) fdm_pca_free(pca);
     free(w.table.rows);
     free(w.products);

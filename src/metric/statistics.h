@@ -8,10 +8,13 @@
 #include "base/base.h"
 #include "fdm/metric.h"
 
-/* fdm_ranks_agree, in a form that shows what is true of it: it makes no failure good. */
-static inline fdm_status fdm_metric_agree(const fdm_ranks *ranks, fdm_status mine, fdm_error *err) {
-    const fdm_status all = fdm_ranks_agree(ranks, mine, NULL, err);
+/* fdm_ranks_agree_after, in a form that shows what is true of it: it makes no failure good. */
+static inline fdm_status fdm_metric_agree_after(const fdm_ranks *ranks, fdm_status mine, double seconds, fdm_error *err) {
+    const fdm_status all = fdm_ranks_agree_after(ranks, mine, seconds, err);
     return all == FDM_OK ? mine : all;
+}
+static inline fdm_status fdm_metric_agree(const fdm_ranks *ranks, fdm_status mine, fdm_error *err) {
+    return fdm_metric_agree_after(ranks, mine, 0, err);
 }
 
 /* Mean and covariance of rows that count `weight` times each (NULL: once), total >= 2 rows in all, into mu (d) and

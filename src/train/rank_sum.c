@@ -44,10 +44,10 @@ static void add_elements(void *user, void *left, const void *right, size_t count
 static fdm_status sum_bucket(struct fdm_rank_sum *s, int k, fdm_error *err) {
     const size_t first = (size_t)(s->count - 1 - k) * s->bucket;
     const size_t count = k ? s->bucket : s->total - first;
-    s->begun[k] = fdm_comm_now();
+    s->begun[k] = fdm_now();
     char *sum = fdm_accumulator_finish(s->accumulator, first, count);
     const fdm_status status = fdm_rank_tree_sum(&s->tree, sum + first * s->tree.element, count, err);
-    s->ended[k] = fdm_comm_now();
+    s->ended[k] = fdm_now();
     fdm_comm_trace_add(s->trace, FDM_LANE_MESSAGES, k, s->begun[k], s->ended[k]);
     return status;
 }
@@ -162,6 +162,8 @@ void fdm_rank_sum_free(struct fdm_rank_sum **sum) {
     free(s);
 }
 
+int fdm_rank_sum_buckets(const struct fdm_rank_sum *s) { return s->count; }
+
 void fdm_rank_sum_trace(struct fdm_rank_sum *s, struct fdm_comm_trace *trace) { s->trace = trace; }
 
 /* --- an update --- */
@@ -169,7 +171,7 @@ void fdm_rank_sum_trace(struct fdm_rank_sum *s, struct fdm_comm_trace *trace) { 
 static void stepped(void *user, int step) {
     struct fdm_rank_sum *s = user;
     const double begun = s->stepped_at;
-    s->stepped_at = fdm_comm_now();
+    s->stepped_at = fdm_now();
     if (begun > 0) fdm_comm_trace_add(s->trace, FDM_LANE_BACKWARD, step, begun, s->stepped_at);
     pthread_mutex_lock(&s->lock);
     const int before = s->ready;
@@ -180,6 +182,7 @@ static void stepped(void *user, int step) {
 
 struct fdm_gradient_watch fdm_rank_sum_watch(struct fdm_rank_sum *s) {
     s->stepped_at = 0;
+    fdm_comm_trace_update(s->trace);
     return (struct fdm_gradient_watch){stepped, s};
 }
 
@@ -196,7 +199,7 @@ static void count_times(struct fdm_rank_sum *s, double backward_ended, double fi
 }
 
 fdm_status fdm_rank_sum_finish(struct fdm_rank_sum *s, fdm_error *err) {
-    const double backward_ended = fdm_comm_now();
+    const double backward_ended = fdm_now();
     pthread_mutex_lock(&s->lock);
     s->ready = s->count;
     pthread_cond_broadcast(&s->changed);
@@ -205,7 +208,7 @@ fdm_status fdm_rank_sum_finish(struct fdm_rank_sum *s, fdm_error *err) {
     if (status != FDM_OK && err) *err = s->error;
     if (status == FDM_OK) s->ready = s->done = 0;
     pthread_mutex_unlock(&s->lock);
-    if (status == FDM_OK) count_times(s, backward_ended, fdm_comm_now());
+    if (status == FDM_OK) count_times(s, backward_ended, fdm_now());
     return status;
 }
 

@@ -18,6 +18,7 @@ fdm_status fdm_rank_sum_create(struct fdm_rank_sum **sum, const fdm_ranks *ranks
                                const fdm_gradient *gradient, size_t bucket, fdm_error *err);
 /* Waits for the bucket that is under way. */
 void fdm_rank_sum_free(struct fdm_rank_sum **sum);
+int fdm_rank_sum_buckets(const struct fdm_rank_sum *sum);
 void fdm_rank_sum_trace(struct fdm_rank_sum *sum, struct fdm_comm_trace *trace); /* NULL: none */
 
 /* For the accumulator's last round. */

@@ -50,8 +50,12 @@ static void report_messages(struct fdm_training *t) {
                         "pass; waited for %.2f ms", t->ranks->size, (double)spent.bytes / 1e6 / (double)spent.updates,
                         1e3 * spent.busy / (double)spent.updates, spent.busy > 0 ? 100 * spent.hidden / spent.busy : 0,
                         1e3 * spent.exposed / (double)spent.updates);
-    if (t->trace &&
-        fdm_comm_trace_write(t->trace, fdm_trainer_gradient(t->trainer), t->hooks.comm_trace, &why) != FDM_OK)
+    if (!t->trace) return;
+    const struct fdm_comm_trace_updates updates = fdm_comm_trace_count(t->trace);
+    if (updates.kept < updates.all)
+        fdm_run_dir_say(&t->dir, "the trace of messages holds the first %d of %d updates; it has room for no more", updates.kept,
+                        updates.all);
+    if (fdm_comm_trace_write(t->trace, t->hooks.comm_trace, &why) != FDM_OK)
         fdm_training_complain(t, "the trace of messages", &why);
 }
 
@@ -175,8 +179,9 @@ static fdm_status prepare(struct fdm_training *t, const char *run_dir, bool resu
     if (status == FDM_OK) status = fdm_training_open_batches(t, err);
     status = fdm_ranks_agree(t->ranks, status, NULL, err);
     if (status != FDM_OK || !t->ranks || !t->hooks.comm_trace) return status;
-    status = fdm_comm_trace_create(&t->trace, t->ranks, err);
-    fdm_rank_sum_trace(fdm_trainer_sums(t->trainer), t->trace);
+    struct fdm_rank_sum *sums = fdm_trainer_sums(t->trainer);
+    status = fdm_comm_trace_create(&t->trace, t->ranks, fdm_trainer_gradient(t->trainer), fdm_rank_sum_buckets(sums), err);
+    fdm_rank_sum_trace(sums, t->trace);
     return status;
 }
 

@@ -9,7 +9,7 @@
 #include "fdm/safetensors.h"
 #include "train/training.h"
 
-double fdm_training_now(void) { return fdm_comm_now(); }
+double fdm_training_now(void) { return fdm_now(); }
 
 static void put_stat(struct fdm_text *line, const char *name, double count, double mean, double std) {
     fdm_text_printf(line, "\"%s\": {\"num\": %.0f, ", name, count);
