@@ -1,6 +1,7 @@
 /* test_train_ranks.c - whole training runs over ranks that are threads: the files of one rank, another number of ranks, a
  * damaged image, a wish to stop, other data, weights that a fault has changed, a rank that is lost. */
 #include <check.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,12 +32,12 @@ struct part {
     struct job *job;
     const fdm_ranks *ranks; /* as they are */
     int updates, messages;  /* updates begun; messages since the one in which rank 1 is lost began */
-    bool broken;            /* as struct fdm_world: who has lost one waits no more */
+    atomic_bool broken;     /* as struct fdm_world: who has lost one waits no more; the thread that sends gradients asks, too */
 };
 
 static fdm_status exchange(const fdm_ranks *ranks, const fdm_exchange *what, fdm_error *err) {
     struct part *p = ranks->user;
-    const bool counts = p->updates == 3 && what->channel != FDM_CHANNEL_GRADIENT;
+    const bool counts = what->channel != FDM_CHANNEL_GRADIENT && p->updates == 3;
     if (p->broken || (counts && ranks->rank == 1 && p->messages++ == p->job->lost_at)) p->broken = true;
     if (!p->broken && p->ranks->exchange(p->ranks, what, err) == FDM_OK) return FDM_OK;
     p->broken = true;
