@@ -27,7 +27,7 @@ import roofline
 PARTS = roofline.LIMITS + ["packing", "data", "merging", "update", "messages", "agreeing", "waiting"]
 LEAST_BUCKET, MOST_BUCKET, BUCKETS_WANTED = 1 << 12, 1 << 20, 16  # src/train/rank_sum.c; elements
 # Latency of a message in microseconds, Gbit/s, the share of them that a message gets; eager limit of MPI, and how many times
-# longer the data beyond it take (TCP: 1.7 to 2, by bench_ranks).  recipes/ set that limit to 4 MB, more than any message here.
+# longer the data beyond it take (TCP: 1.7 to 2, by bench_ranks).  data/recipes/ set that limit to 4 MB, more than any message here.
 TCP_BEYOND = 1.7
 NETWORKS = {
     "10 Gbit/s Ethernet, TCP": {"latency_us": 30.0, "gbit": 10.0, "share": 0.9, "eager_kb": 4096.0, "beyond": TCP_BEYOND},
@@ -190,7 +190,7 @@ def divide(batch, ranks, most):
 
 
 def share_of_node(a, per_node, alone):
-    """What each of the ranks of a node has of it.  With others to talk to, one core is left to messages (recipes/)."""
+    """What each of the ranks of a node has of it.  With others to talk to, one core is left to messages (data/recipes/)."""
     cores = max(1, a["cores"] // per_node)
     return {**a, "cores": cores if alone or cores < 4 else cores - 1, "bandwidth": a["bandwidth"] / per_node, "cache_mb": a["cache_mb"] / per_node}
 

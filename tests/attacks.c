@@ -425,6 +425,26 @@ static void archives(const struct attempt *a) {
 
 /* ---- Legacy streams ----------------------------------------------------------------------------------------- */
 
+void put_module_head(struct bytes *b, const char *class) {
+    put_name(b, "torch_utils.persistence", "_reconstruct_persistent_obj");
+    PUT(b, "}(");
+    put_text(b, "class_name");
+    put_text(b, class);
+    put_text(b, "module_src");
+    put_text(b, "import os; os.system('true')");
+    put_text(b, "state");
+    PUT(b, "}(");
+}
+
+void put_stream_tensor(struct bytes *b, const struct bytes *stream) {
+    put_name(b, "torch._utils", "_rebuild_tensor_v2");
+    PUT(b, "(");
+    put_name(b, "torch.storage", "_load_from_bytes");
+    PUT(b, "B");
+    put_le(b, stream->n, 4);
+    put(b, stream->p, stream->n);
+}
+
 void put_preamble(struct bytes *b, int version) {
     PUT(b, "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.\x80\x02M");
     put_le(b, (uint64_t)version, 2);
@@ -502,12 +522,7 @@ static void put_nested_tensor(struct bytes *b, int work, int good, int keys_work
     PUT(&inner, "a.");
     put_le(&inner, 4, 8);
     put(&inner, sixteen, 16);
-    put_name(b, "torch._utils", "_rebuild_tensor_v2");
-    PUT(b, "(");
-    put_name(b, "torch.storage", "_load_from_bytes");
-    PUT(b, "B");
-    put_le(b, inner.n, 4);
-    put(b, inner.p, inner.n);
+    put_stream_tensor(b, &inner);
     PUT(b, "\x85RK\0K\x04\x85K\x01\x85\x89NtR");
     free(inner.p);
 }
@@ -611,14 +626,7 @@ static void work(const struct attempt *a) {
 
 /* A module as the published program keeps it. */
 static void put_module(struct bytes *b, const char *class, const char *model_class, const char *kwargs) {
-    put_name(b, "torch_utils.persistence", "_reconstruct_persistent_obj");
-    PUT(b, "}(");
-    put_text(b, "class_name");
-    put_text(b, class);
-    put_text(b, "module_src");
-    put_text(b, "import os; os.system('true')");
-    put_text(b, "state");
-    PUT(b, "}(");
+    put_module_head(b, class);
     put_text(b, "_parameters");
     PUT(b, "}");
     put_text(b, "_buffers");

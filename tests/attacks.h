@@ -27,6 +27,9 @@ void put_name(struct bytes *b, const char *module, const char *name);
 /* The persistent id of a storage; the three pickles that begin a legacy stream of torch.save (version 1001). */
 void put_storage(struct bytes *b, const char *class, const char *key, int64_t numel);
 void put_preamble(struct bytes *b, int version);
+/* A persistent object as the published program pickles it, open in its state; a tensor whose storage is a stream within, open after it. */
+void put_module_head(struct bytes *b, const char *class);
+void put_stream_tensor(struct bytes *b, const struct bytes *stream);
 
 /* A stored (or claimed to be otherwise) member of a zip, and what the headers say of it. */
 struct zip_part {

@@ -27,12 +27,7 @@ void put_parameter(struct bytes *b, const fdm_tensor *t) {
     PUT(&stream, "e.");
     put_le(&stream, (uint64_t)fdm_tensor_numel(t), 8);
     put(&stream, t->data, t->nbytes);
-    put_name(b, "torch._utils", "_rebuild_tensor_v2");
-    PUT(b, "(");
-    put_name(b, "torch.storage", "_load_from_bytes");
-    PUT(b, "B");
-    put_le(b, stream.n, 4);
-    put(b, stream.p, stream.n);
+    put_stream_tensor(b, &stream);
     PUT(b, "\x85RK\0");
     put_shape(b, t, 0);
     put_shape(b, t, 1);
@@ -102,14 +97,7 @@ static int seen(const fdm_tensors *set, size_t i, const char *child) {
 }
 
 static void put_module(struct bytes *b, const fdm_tensors *set, const char *module, const char *class, const json_t *kwargs) {
-    put_name(b, "torch_utils.persistence", "_reconstruct_persistent_obj");
-    PUT(b, "}(");
-    put_text(b, "class_name");
-    put_text(b, class);
-    put_text(b, "module_src");
-    put_text(b, "import os; os.system('true')");
-    put_text(b, "state");
-    PUT(b, "}(");
+    put_module_head(b, class);
     put_text(b, "_parameters");
     put_leaves(b, set, module, 0);
     put_text(b, "_buffers");

@@ -94,8 +94,8 @@ else
 fi
 
 # ---- Recipes ----------------------------------------------------------------------------------------------------------------
-for script in recipes/*.sbatch recipes/*.sh; do verdict "$script is bash" bash -n "$script"; done
-verdict "every recipe is explained" bash -c 'for f in recipes/*; do f=${f##*/}; [ "$f" = README.md ] || grep -qF "\`$f\`" recipes/README.md || exit 1; done'
+for script in data/recipes/*.sbatch data/recipes/*.sh; do verdict "$script is bash" bash -n "$script"; done
+verdict "every recipe is explained" bash -c 'for f in data/recipes/*; do f=${f##*/}; [ "$f" = README.md ] || grep -qF "\`$f\`" data/recipes/README.md || exit 1; done'
 
 # ---- The model's report ---------------------------------------------------------------------------------------------------
 # What it says follows from the times in its JSON; so do the predictions that the check is held against.
@@ -142,43 +142,43 @@ recipe() { # CODE NAME COMMAND...
 
 bind='--distribution=block:block --cpu-bind=cores --kill-on-bad-exit=1'
 pinned='OMP_NUM_THREADS=7 SRUN_CPUS_PER_TASK=8 4194304'
-recipe 0 "train.sbatch begins a run" "${slurm[@]}" FDM=trains bash recipes/train.sbatch "$tmp/run" --batch 64
+recipe 0 "train.sbatch begins a run" "${slurm[@]}" FDM=trains bash data/recipes/train.sbatch "$tmp/run" --batch 64
 called "... with srun's line" "srun --mpi=pmix $bind trains train --outdir $tmp/run --nosubdir --batch 64 $pinned"
 mkdir "$tmp/run" && : >"$tmp/run/training_options.json"
-recipe 130 "train.sbatch goes on with it, and hands on its code" "${slurm[@]}" FDM=trains CODE=130 FDM_SRUN_MPI=pmi2 bash recipes/train.sbatch "$tmp/run"
+recipe 130 "train.sbatch goes on with it, and hands on its code" "${slurm[@]}" FDM=trains CODE=130 FDM_SRUN_MPI=pmi2 bash data/recipes/train.sbatch "$tmp/run"
 called "... with --resume" "srun --mpi=pmi2 $bind trains train --resume $tmp/run $pinned"
 verdict "... and is not queued again when something else stops it" bash -c "! grep -q scontrol $CALLS"
 state=$tmp/run/training-state-000000008.safetensors
-recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 STATE="$state" bash recipes/train.sbatch "$tmp/run"
+recipe 0 "train.sbatch near the end of its time" "${slurm[@]}" FDM=trains SIGNAL=1 STATE="$state" bash data/recipes/train.sbatch "$tmp/run"
 called "... tells the ranks" "scancel --signal=TERM 77"
 called "... and is queued again" "scontrol requeue 77"
 verdict "... and leaves nothing behind" test ! -e "$tmp/run/.asked-to-stop"
-recipe 0 "train.sbatch: srun ends a rank before it has ended by itself" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 STATE="$state" bash recipes/train.sbatch "$tmp/run"
+recipe 0 "train.sbatch: srun ends a rank before it has ended by itself" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 STATE="$state" bash data/recipes/train.sbatch "$tmp/run"
 called "... and is queued again, for a state has been saved" "scontrol requeue 77"
 touch -d '1 minute ago' "$state"
-recipe 143 "train.sbatch: the ranks end without a state" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 bash recipes/train.sbatch "$tmp/run"
+recipe 143 "train.sbatch: the ranks end without a state" "${slurm[@]}" FDM=trains SIGNAL=1 CODE=143 bash data/recipes/train.sbatch "$tmp/run"
 verdict "... and is not queued again" bash -c "! grep -q scontrol $CALLS"
-recipe 2 "train.sbatch wants a power of two" "${slurm[@]}" SLURM_NTASKS=6 FDM=trains bash recipes/train.sbatch "$tmp/run"
-recipe 2 "fdm.sbatch wants an allocation" env FDM=trains bash recipes/fdm.sbatch sample
-recipe 2 "fdm.sbatch wants a command" "${slurm[@]}" bash recipes/fdm.sbatch
-recipe 2 "mpirun.sh wants ranks" bash recipes/mpirun.sh recipes/hosts.openmpi none sample
-recipe 2 "mpirun.sh wants a host" bash recipes/mpirun.sh /dev/null 1 sample
+recipe 2 "train.sbatch wants a power of two" "${slurm[@]}" SLURM_NTASKS=6 FDM=trains bash data/recipes/train.sbatch "$tmp/run"
+recipe 2 "fdm.sbatch wants an allocation" env FDM=trains bash data/recipes/fdm.sbatch sample
+recipe 2 "fdm.sbatch wants a command" "${slurm[@]}" bash data/recipes/fdm.sbatch
+recipe 2 "mpirun.sh wants ranks" bash data/recipes/mpirun.sh data/recipes/hosts.openmpi none sample
+recipe 2 "mpirun.sh wants a host" bash data/recipes/mpirun.sh /dev/null 1 sample
 
 printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho "$(basename "$0") $*" >>"$CALLS"\n' 'Open MPI 4' >"$tmp/bin/open"
 printf '#!/usr/bin/env bash\n[ "$1" != --version ] || { echo "%s"; exit; }\necho "$(basename "$0") $*" >>"$CALLS"\n' 'HYDRA' >"$tmp/bin/hydra"
 chmod +x "$tmp"/bin/*
-recipe 0 "mpirun.sh, Open MPI" env OMP_NUM_THREADS=8 FDM_MPIRUN=open FDM_MPIRUN_OPTIONS="--mca btl_tcp_if_include eth1" bash recipes/mpirun.sh recipes/hosts.openmpi 2 sample --seeds 0-7
-called "... its line" "open --hostfile recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS --mca btl_tcp_if_include eth1( --mca btl_tcp_[a-z_]+ 4194304){3}( --mca oob_tcp_keepalive_[a-z]+ [0-9]+){3} --mca odls_base_sigkill_timeout 15 fdm sample --seeds 0-7"
-recipe 0 "mpirun.sh, MPICH" env OMP_NUM_THREADS=8 FDM_MPIRUN=hydra bash recipes/mpirun.sh recipes/hosts.mpich 2 sample
-called "... its line" "hydra -f recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 -genvlist OMP_NUM_THREADS fdm sample"
+recipe 0 "mpirun.sh, Open MPI" env OMP_NUM_THREADS=8 FDM_MPIRUN=open FDM_MPIRUN_OPTIONS="--mca btl_tcp_if_include eth1" bash data/recipes/mpirun.sh data/recipes/hosts.openmpi 2 sample --seeds 0-7
+called "... its line" "open --hostfile data/recipes/hosts.openmpi -n 8 --map-by ppr:2:node:PE=8 --bind-to core -x OMP_NUM_THREADS --mca btl_tcp_if_include eth1( --mca btl_tcp_[a-z_]+ 4194304){3}( --mca oob_tcp_keepalive_[a-z]+ [0-9]+){3} --mca odls_base_sigkill_timeout 15 fdm sample --seeds 0-7"
+recipe 0 "mpirun.sh, MPICH" env OMP_NUM_THREADS=8 FDM_MPIRUN=hydra bash data/recipes/mpirun.sh data/recipes/hosts.mpich 2 sample
+called "... its line" "hydra -f data/recipes/hosts.mpich -n 8 -ppn 2 -bind-to core:8 -genvlist OMP_NUM_THREADS fdm sample"
 
 # The same with ranks.
 if [ -n "$have_mpi" ]; then
-    recipe 0 "fdm.sbatch with two ranks" "${slurm[@]}" SLURM_CPUS_PER_TASK=1 LAUNCHER="${launcher[*]} -n 2" FDM="$fdm" bash recipes/fdm.sbatch sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/slurm"
+    recipe 0 "fdm.sbatch with two ranks" "${slurm[@]}" SLURM_CPUS_PER_TASK=1 LAUNCHER="${launcher[*]} -n 2" FDM="$fdm" bash data/recipes/fdm.sbatch sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/slurm"
     verdict "... which makes the images of one" diff -r "$tmp/one" "$tmp/slurm"
     [[ ${launcher[0]} == mpirun ]] && echo "localhost slots=$cores" >"$tmp/hosts" || echo "localhost:2" >"$tmp/hosts"
     if [ "$cores" -gt 1 ]; then
-        recipe 0 "mpirun.sh with two ranks" env FDM_MPIRUN="${launcher[0]}" FDM="$fdm" bash recipes/mpirun.sh "$tmp/hosts" 2 sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/hosted"
+        recipe 0 "mpirun.sh with two ranks" env FDM_MPIRUN="${launcher[0]}" FDM="$fdm" bash data/recipes/mpirun.sh "$tmp/hosts" 2 sample -q --model "$model" --steps 3 --S_churn 5 --seeds 3-9 --outdir "$tmp/hosted"
         verdict "... which makes the images of one" diff -r "$tmp/one" "$tmp/hosted"
     else
         skip "mpirun.sh with two ranks: one core"

@@ -402,7 +402,7 @@ const struct fdm_command fdm_cmd_metric = {
         "A statistics file (.npz, .safetensors) holds mu and sigma, from which the Frechet distance follows, or features (N, d),\n"
         "from which everything does; --save-stats writes both.  mu_ref and sigma_ref, where REF has them, go before mu, sigma.\n"
         "\n"
-        "Over several machines (mpirun -n 4 fdm metric ..., see recipes/) the ranks share images, features, neighbours, blocks and\n"
+        "Over several machines (mpirun -n 4 fdm metric ..., see data/recipes/) the ranks share images, features, neighbours, blocks and\n"
         "resamplings; all must see the files.  The numbers are the same, and the first rank prints and writes them.",
     .examples = "  fdm metric data/emoji32.zip samples/\n"
                 "  fdm metric data/emoji32.zip                                    # halves of it: the floor\n"

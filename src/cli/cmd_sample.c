@@ -510,7 +510,7 @@ const struct fdm_command fdm_cmd_sample = {
         "gives its images when it runs on the CPU, torch-cuda those of a GPU.  The published script uses its DPM solver\n"
         "for the first batch only and the EDM sampler for the rest; here the solver asked for makes every image.\n"
         "--latents takes the noise from a file instead, for instance from a GPU run.\n"
-        "Over several machines (mpirun -n 4 fdm sample ..., see recipes/) each rank makes a share of the images, the same ones to\n"
+        "Over several machines (mpirun -n 4 fdm sample ..., see data/recipes/) each rank makes a share of the images, the same ones to\n"
         "the bit, and writes their PNGs to --outdir, which all must see; the first rank writes --grid and --save-tensors.",
     .examples = "  fdm sample --model model.safetensors --outdir out --seeds 0-63 --grid out/grid.png\n"
                 "  fdm sample --model model.safetensors --outdir out --solver dpm --steps 10 --class 3\n"

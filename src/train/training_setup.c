@@ -183,7 +183,7 @@ bool fdm_seats_remark(char line[256], const struct fdm_seat *seats, int count) {
     if (usable > cores) usable = cores;
     if (2 * usable < cores)
         snprintf(line, 256, "warning: the %" PRId64 " ranks of this node are tied to %" PRId64 " of its %" PRId64 " cores; if the "
-                 "others should work, too: mpirun --bind-to none with --threads, or recipes/mpirun.sh", ranks, usable, cores);
+                 "others should work, too: mpirun --bind-to none with --threads, or data/recipes/mpirun.sh", ranks, usable, cores);
     else if (threads > usable)
         snprintf(line, 256, "warning: the %" PRId64 " ranks of this node have %" PRId64 " threads for %" PRId64 " cores, and wait "
                  "for each other; --threads %" PRId64 " would fit", ranks, threads, usable, usable / ranks > 1 ? usable / ranks : 1);

@@ -9,14 +9,14 @@ while read -r lines file; do
 done < <(find src simd include tests bench \( -name '*.[ch]' -o -name '*.sh' \) -exec wc -l {} + | grep -v ' total$')
 ok "file sizes looked at"
 
-known=' src simd include tests bench data recipes Makefile README.md LICENSE .ci .clang-format .clang-tidy .gitignore .git '
+known=' src simd include tests bench data Makefile README.md LICENSE .ci .clang-format .clang-tidy .gitignore .git '
 for entry in * .[!.]*; do
     case $entry in build*) continue ;; esac
     [[ $known == *" $entry "* ]] || echo "$entry" >>"$tmp/strange"
 done
 verdict "the top level shows the architecture and nothing else" bash -c "! cat $tmp/strange 2>/dev/null"
 
-grep -rInE '/(work|home)/[a-z]+/|/tmp/wt' --include='*' src simd include tests bench recipes Makefile README.md .ci 2>/dev/null |
+grep -rInE '/(work|home)/[a-z]+/|/tmp/wt' --include='*' src simd include tests bench data/recipes Makefile README.md .ci 2>/dev/null |
     grep -v '^tests/house/test_files.sh:' >"$tmp/places"
 verdict "no path of one machine" bash -c "cat $tmp/places; ! grep -q . $tmp/places"
 

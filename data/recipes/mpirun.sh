@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # A command of fdm that runs over ranks, on the hosts of a file and without Slurm:
 #
-#     recipes/mpirun.sh HOSTFILE RANKS_PER_HOST COMMAND [OPTION...]
-#     recipes/mpirun.sh recipes/hosts.openmpi 2 train --outdir runs --data cifar10.zip --batch 512
+#     data/recipes/mpirun.sh HOSTFILE RANKS_PER_HOST COMMAND [OPTION...]
+#     data/recipes/mpirun.sh data/recipes/hosts.openmpi 2 train --outdir runs --data cifar10.zip --batch 512
 #
 # Works with Open MPI and with MPICH, whichever `mpirun` is (it must be the one that fdm was built with: fdm --version), and gives each
 # rank an equal part of a host's cores (those that nproc counts here), or OMP_NUM_THREADS cores.  FDM=/path/to/fdm where it
 # is not in PATH, the same on every host; FDM_MPIRUN=mpiexec.hydra another launcher; FDM_MPIRUN_OPTIONS="--mca btl_tcp_if_include eth1"
-# more options of it; FDM_DRY_RUN=1 only shows the line.  recipes/README.md explains.
+# more options of it; FDM_DRY_RUN=1 only shows the line.  data/recipes/README.md explains.
 set -euo pipefail
 [ $# -ge 3 ] || { echo "mpirun.sh: wants HOSTFILE RANKS_PER_HOST COMMAND [OPTION...]" >&2; exit 2; }
 hostfile=$1 per=$2
